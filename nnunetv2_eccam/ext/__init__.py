@@ -1,0 +1,1 @@
+"""The folder that nnU-Net searches; see :mod:`nnunetv2_eccam.lookup`."""

@@ -1,0 +1,21 @@
+"""Print the folder with this package's trainers, for nnU-Net's variable nnUNet_extTrainer.
+
+Needed only where Python does not run .pth files (pip install --target, python -S):
+  export nnUNet_extTrainer="$(python -m nnunetv2_eccam trainer-path)"
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunetv2_eccam.lookup.hook import TRAINER_FOLDER
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:  # noqa: ARG001
+    """Add nothing: the verb has no options."""
+
+
+def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    """Print the folder."""
+    print(TRAINER_FOLDER)
+    return 0

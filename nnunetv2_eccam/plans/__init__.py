@@ -1,0 +1,1 @@
+"""Plans overrides: what they may say, how they are checked, and how they enter nnU-Net's plans."""
