@@ -1,0 +1,211 @@
+"""EC-CaM-UNet (III, Fig. 2): wiring of encoder, CoAG-MuSFu bottleneck and decoder with side outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from torch import Tensor, nn
+
+from nnunetv2_eccam.architectures.decoder import Decoder
+from nnunetv2_eccam.architectures.encoder import Downsampling, Encoder
+from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation, Upsampling
+from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu, Fusion
+from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
+from nnunetv2_eccam.blocks.convolution import LayerOps
+from nnunetv2_eccam.blocks.multi_scale import PAPER_DILATIONS, MultiScale
+from nnunetv2_eccam.blocks.spatial_correlation import AttentionScale, SpatialCorrelation
+
+
+class ECCaMUNet(nn.Module):
+    """EC-CaM-UNet, in two or three dimensions as ``conv_op`` says.
+
+    The first arguments are those of ``PlainConvUNet`` in dynamic-network-architectures, so that nnU-Net's
+    plans describe this network in their own words; the others switch the paper's parts. With all of them
+    off it is the U-Net that the paper compares with.
+
+    Args:
+        input_channels: channels of the image.
+        n_stages: stages of the encoder; the paper has five.
+        features_per_stage: width of each stage, or one number for all.
+        conv_op: ``torch.nn.Conv2d`` or ``torch.nn.Conv3d``.
+        kernel_sizes: per stage, one odd number per axis (or one number).
+        strides: per stage, one number per axis (or one number); the first stage's is normally 1.
+        n_conv_per_stage: convolutions per encoder stage (the paper: 2).
+        num_classes: logit maps.
+        n_conv_per_stage_decoder: convolutions per decoder level, lowest resolution first (the paper: 2).
+        conv_bias: whether convolutions have a bias.
+        norm_op: normalisation, batch or instance.
+        norm_op_kwargs: its arguments.
+        dropout_op: dropout, or None.
+        dropout_op_kwargs: its arguments.
+        nonlin: nonlinearity.
+        nonlin_kwargs: its arguments.
+        deep_supervision: whether every head's logits are given, highest resolution first. Can be changed
+            later as ``network.decoder.deep_supervision``, as nnU-Net does.
+        enhanced_convolution: EC in the encoder.
+        norm_per_branch: one normalisation per EC branch (the paper) or one after their sum.
+        channel_correlation: CC in the bottleneck.
+        spatial_correlation: SC in the bottleneck.
+        multi_scale: MuS in the bottleneck.
+        fusion: of attention and multi-scale features: ``concatenation`` (eq. 10), ``series``, ``sum``.
+        attention_scale: of SC's dot products: 1.0 (eq. 9) or ``"1/sqrt(C)"``.
+        correlation_channels: width of CC's autoencoder.
+        correlation_upsampling: ``transposed`` or ``interpolation``, CC's way back to C values.
+        dilations: MuS's rates.
+        multi_scale_channels: width of each MuS branch; a quarter of the bottleneck's by default.
+        downsampling: ``stride`` or ``max_pool``.
+        side_outputs: a head at each decoder level (DWS), or one head.
+
+    Shape:
+        ``(B, input_channels, *spatial)``, each axis divisible by the product of its strides, to logits
+        ``(B, num_classes, *spatial)``, or a list of them with deep supervision.
+
+    Raises:
+        ValueError: arguments that do not fit each other, with what was given and what is needed.
+
+    Example:
+        >>> network = ECCaMUNet(1, 3, [8, 16, 32], nn.Conv2d, 3, [1, 2, 2], 2, 2, 2, norm_op=nn.InstanceNorm2d,
+        ...                     nonlin=nn.LeakyReLU, dilations=[1, 2, 3])
+        >>> network(torch.zeros(1, 1, 64, 48)).shape
+        torch.Size([1, 2, 64, 48])
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        n_stages: int,
+        features_per_stage: int | Sequence[int],
+        conv_op: type[nn.Module],
+        kernel_sizes: int | Sequence[int | Sequence[int]],
+        strides: int | Sequence[int | Sequence[int]],
+        n_conv_per_stage: int | Sequence[int],
+        num_classes: int,
+        n_conv_per_stage_decoder: int | Sequence[int],
+        conv_bias: bool = True,
+        norm_op: type[nn.Module] | None = None,
+        norm_op_kwargs: Mapping[str, Any] | None = None,
+        dropout_op: type[nn.Module] | None = None,
+        dropout_op_kwargs: Mapping[str, Any] | None = None,
+        nonlin: type[nn.Module] | None = None,
+        nonlin_kwargs: Mapping[str, Any] | None = None,
+        deep_supervision: bool = False,
+        enhanced_convolution: bool = True,
+        norm_per_branch: bool = False,
+        channel_correlation: bool = True,
+        spatial_correlation: bool = True,
+        multi_scale: bool = True,
+        fusion: Fusion = "concatenation",
+        attention_scale: AttentionScale = "1/sqrt(C)",
+        correlation_channels: int = 8,
+        correlation_upsampling: Upsampling = "transposed",
+        dilations: Sequence[int] = PAPER_DILATIONS,
+        multi_scale_channels: int | None = None,
+        downsampling: Downsampling = "stride",
+        side_outputs: bool = True,
+    ) -> None:
+        super().__init__()
+        ops = LayerOps(
+            conv_op,
+            conv_bias,
+            norm_op,
+            norm_op_kwargs or {},
+            dropout_op,
+            dropout_op_kwargs or {},
+            nonlin,
+            nonlin_kwargs or {},
+        )
+        widths = _per_stage("features_per_stage", features_per_stage, n_stages)
+        kernels = _per_stage_and_axis("kernel_sizes", kernel_sizes, n_stages, ops.dimension)
+        steps = _per_stage_and_axis("strides", strides, n_stages, ops.dimension)
+        convs = _per_stage("n_conv_per_stage", n_conv_per_stage, n_stages)
+        decoder_convs = _per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1)
+
+        self.encoder = Encoder(
+            input_channels, widths, kernels, steps, convs, ops, enhanced_convolution, norm_per_branch, downsampling
+        )
+        channels = widths[-1]
+        attention = None
+        if channel_correlation or spatial_correlation:
+            attention = CollaborativeAttention(
+                ChannelCorrelation(channels, ops, correlation_channels, correlation_upsampling)
+                if channel_correlation
+                else None,
+                SpatialCorrelation(attention_scale) if spatial_correlation else None,
+            )
+        scales = MultiScale(channels, ops, dilations, multi_scale_channels) if multi_scale else None
+        self.bottleneck = CoAGMuSFu(channels, ops, attention, scales, fusion)
+        self.decoder = Decoder(
+            num_classes, widths, kernels, steps, decoder_convs, ops, side_outputs, deep_supervision
+        )
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Segment a batch of images."""
+        self._check_size(image)
+        maps = self.encoder(image)
+        maps[-1] = self.bottleneck(maps[-1])
+        output: Tensor | list[Tensor] = self.decoder(maps)
+        return output
+
+    @property
+    def divisors(self) -> list[int]:
+        """What the size of the input must be divisible by, per axis."""
+        return _products(self.encoder.strides)
+
+    def _check_size(self, image: Tensor) -> None:
+        size = list(image.shape[2:])
+        if len(size) != len(self.divisors) or any(n % d for n, d in zip(size, self.divisors, strict=True)):
+            needed = [-(-n // d) * d for n, d in zip(size, self.divisors, strict=False)]
+            raise ValueError(
+                f"the image's size {size} must be divisible by {self.divisors}, the product of the "
+                f"network's strides; pad it to {needed}"
+            )
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Count the values that all convolutions write for one sample: nnU-Net's measure of GPU memory.
+
+        Args:
+            input_size: of the image, without batch and channels.
+        """
+        sizes: list[list[int]] = []
+        size = list(input_size)
+        for stride in self.encoder.strides:
+            size = [n // step for n, step in zip(size, stride, strict=True)]
+            sizes.append(size)
+        return (
+            self.encoder.compute_conv_feature_map_size(input_size)
+            + self.bottleneck.compute_conv_feature_map_size(sizes[-1])
+            + self.decoder.compute_conv_feature_map_size(sizes)
+        )
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """Initialise a module as nnU-Net does: He, for a leaky ReLU of slope 0.01. For ``network.apply``."""
+        InitWeights_He(1e-2)(module)
+
+
+def _products(strides: Sequence[Sequence[int]]) -> list[int]:
+    products = [1] * len(strides[0])
+    for stride in strides:
+        products = [product * step for product, step in zip(products, stride, strict=True)]
+    return products
+
+
+def _per_stage(name: str, value: int | Sequence[int], n_stages: int) -> list[int]:
+    """Repeat one number for every stage, or check that there is one for each."""
+    values = [value] * n_stages if isinstance(value, int) else list(value)
+    if len(values) != n_stages:
+        raise ValueError(f"{name} must have {n_stages} entries, got {len(values)}: {values}")
+    return values
+
+
+def _per_stage_and_axis(
+    name: str, value: int | Sequence[int | Sequence[int]], n_stages: int, dimension: int
+) -> list[list[int]]:
+    """Repeat one number for every stage and axis, or check that there is one for each."""
+    values = [value] * n_stages if isinstance(value, int) else list(value)
+    per_axis = [[entry] * dimension if isinstance(entry, int) else list(entry) for entry in values]
+    if len(per_axis) != n_stages or any(len(entry) != dimension for entry in per_axis):
+        raise ValueError(f"{name} must have {n_stages} entries of {dimension} numbers, got {values}")
+    return per_axis

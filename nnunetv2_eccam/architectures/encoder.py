@@ -1,0 +1,94 @@
+"""The encoder (III, Fig. 2): stages of two convolutions, enhanced or plain, each half the size of the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
+
+Downsampling = Literal["stride", "max_pool"]
+DOWNSAMPLINGS: tuple[Downsampling, ...] = ("stride", "max_pool")
+
+
+class Encoder(nn.Module):
+    """Stages of convolutions; the map shrinks by ``strides`` on entering each.
+
+    Args:
+        input_channels: channels of the image.
+        features_per_stage: width of each stage.
+        kernel_sizes: per stage, one odd number per axis.
+        strides: per stage, one number per axis.
+        n_conv_per_stage: convolutions of each stage.
+        ops: the operators.
+        enhanced_convolution: Enhanced Convolutions (III) or plain ones.
+        norm_per_branch: see :class:`EnhancedConvolution`.
+        downsampling: ``stride`` in a stage's first convolution (nnU-Net's way) or ``max_pool`` before it
+            (U-Net's).
+
+    Shape:
+        ``(B, input_channels, *spatial)`` to one map per stage, ``(B, features, *spatial / strides so far)``.
+
+    Raises:
+        ValueError: an unknown ``downsampling``.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        features_per_stage: Sequence[int],
+        kernel_sizes: Sequence[Sequence[int]],
+        strides: Sequence[Sequence[int]],
+        n_conv_per_stage: Sequence[int],
+        ops: LayerOps,
+        enhanced_convolution: bool,
+        norm_per_branch: bool,
+        downsampling: Downsampling,
+    ) -> None:
+        super().__init__()
+        if downsampling not in DOWNSAMPLINGS:
+            raise ValueError(f"downsampling must be one of {', '.join(DOWNSAMPLINGS)}, got {downsampling!r}")
+        ones = [1] * ops.dimension
+
+        def conv(channels: int, width: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:
+            if enhanced_convolution:
+                return EnhancedConvolution(channels, width, kernel_size, stride, ops, norm_per_branch)
+            return ConvNormNonlin(channels, width, kernel_size, stride, ops)
+
+        self.strides = [tuple(stride) for stride in strides]
+        self.downsampling = downsampling
+        self.stages = nn.ModuleList()
+        channels = input_channels
+        for width, kernel_size, stride, n_convs in zip(
+            features_per_stage, kernel_sizes, self.strides, n_conv_per_stage, strict=True
+        ):
+            pooled = downsampling == "max_pool" and any(step > 1 for step in stride)
+            layers = [ops.max_pool(stride)] if pooled else []
+            for position in range(n_convs):
+                first_stride = stride if position == 0 and not pooled else ones
+                layers.append(conv(channels, width, kernel_size, first_stride))
+                channels = width
+            self.stages.append(nn.Sequential(*layers))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Give every stage's map, highest resolution first."""
+        maps = [image]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Count the values that the convolutions write for one sample."""
+        total, size = 0, list(input_size)
+        for stage, stride in zip(self.stages, self.strides, strict=True):
+            assert isinstance(stage, nn.Sequential)
+            smaller = [n // step for n, step in zip(size, stride, strict=True)]
+            for layer in stage:
+                if isinstance(layer, (ConvNormNonlin, EnhancedConvolution)):
+                    strided = any(step > 1 for step in layer.stride)
+                    total += layer.compute_conv_feature_map_size(size if strided else smaller)
+            size = smaller
+        return total

@@ -1,0 +1,117 @@
+"""nnU-Net's plans to the arguments of :class:`ECCaMUNet`, for a configuration made for any U-Net."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.blocks.multi_scale import dilations_for
+from nnunetv2_eccam.errors import UserError
+
+MAX_STAGES = 5
+"""The paper's depth (III): plans with more stages are cut to this."""
+
+CLASS_NAME = f"{ECCaMUNet.__module__}.{ECCaMUNet.__qualname__}"
+
+_CONSTRUCTOR = frozenset(inspect.signature(ECCaMUNet).parameters)
+SWITCHES = _CONSTRUCTOR - {"input_channels", "num_classes", "deep_supervision"}
+"""The arguments that a plans file or a trainer may set; nnU-Net gives the other three."""
+
+
+def network_arguments(
+    architecture: Mapping[str, Any], patch_size: Sequence[int], switches: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Turn a configuration's architecture into :class:`ECCaMUNet`'s arguments.
+
+    A configuration written for ``ECCaMUNet`` is taken as it is. One of nnU-Net's own (``PlainConvUNet``,
+    or ``ResidualEncoderUNet``, of which stages, widths, kernels, strides, norm and nonlinearity are taken)
+    is cut to :data:`MAX_STAGES` stages, with two convolutions each where it counts residual blocks, and
+    the rates of MuS are scaled to the bottleneck that remains.
+
+    Args:
+        architecture: the configuration's ``architecture`` entry: ``network_class_name``, ``arch_kwargs``,
+            ``_kw_requires_import``.
+        patch_size: the configuration's patch, voxels per axis.
+        switches: arguments that go before the configuration's, from the trainer.
+
+    Returns:
+        arguments as a plans file states them: classes are dotted names.
+
+    Raises:
+        UserError: an argument that the network does not have.
+    """
+    arguments = dict(architecture["arch_kwargs"])
+    if architecture["network_class_name"] != CLASS_NAME:
+        arguments = _cut_to_depth(arguments)
+    arguments.update(switches or {})
+    if unknown := sorted(set(arguments) - SWITCHES):
+        raise UserError(
+            f"the plans give the network {', '.join(unknown)}, which EC-CaM-UNet does not know; "
+            f"it knows {', '.join(sorted(SWITCHES))}"
+        )
+    if "dilations" not in arguments:
+        arguments["dilations"] = list(dilations_for(bottleneck_size(patch_size, arguments["strides"])))
+    return arguments
+
+
+def _cut_to_depth(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the first :data:`MAX_STAGES` stages of a U-Net's arguments, and what this network shares with it."""
+    n_stages = min(int(arguments["n_stages"]), MAX_STAGES)
+    kept = {name: value for name, value in arguments.items() if name in SWITCHES}
+    kept["n_stages"] = n_stages
+    for name in ("features_per_stage", "kernel_sizes", "strides"):
+        kept[name] = _first(arguments[name], n_stages)
+    if "n_blocks_per_stage" in arguments:  # residual blocks, of two convolutions each
+        kept["n_conv_per_stage"] = kept["n_conv_per_stage_decoder"] = 2
+    else:
+        kept["n_conv_per_stage"] = _first(arguments["n_conv_per_stage"], n_stages)
+        decoder = arguments["n_conv_per_stage_decoder"]
+        # The decoder's entries begin at the lowest resolution, so its first ones go.
+        kept["n_conv_per_stage_decoder"] = decoder if isinstance(decoder, int) else list(decoder)[1 - n_stages :]
+    return kept
+
+
+def _first(value: Any, n_stages: int) -> Any:
+    return value if isinstance(value, int) else list(value)[:n_stages]
+
+
+def bottleneck_size(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
+    """Give the size of the last stage's map for a patch."""
+    size = list(patch_size)
+    for stride in strides:
+        steps = [stride] * len(size) if isinstance(stride, int) else stride
+        size = [n // step for n, step in zip(size, steps, strict=True)]
+    return size
+
+
+def build_network(
+    architecture: Mapping[str, Any],
+    patch_size: Sequence[int],
+    input_channels: int,
+    num_classes: int,
+    deep_supervision: bool,
+    switches: Mapping[str, Any] | None = None,
+) -> ECCaMUNet:
+    """Build and initialise the network of a configuration.
+
+    Args:
+        architecture: see :func:`network_arguments`.
+        patch_size: see :func:`network_arguments`.
+        input_channels: channels of the image.
+        num_classes: logit maps.
+        deep_supervision: whether all side outputs are given. The heads exist either way, so that weights
+            trained with it load into a network built without it, as nnU-Net does for prediction.
+        switches: see :func:`network_arguments`.
+    """
+    arguments = network_arguments(architecture, patch_size, switches)
+    for name in architecture["_kw_requires_import"]:
+        if isinstance(arguments.get(name), str):
+            arguments[name] = pydoc.locate(arguments[name])
+    network = ECCaMUNet(
+        input_channels=input_channels, num_classes=num_classes, deep_supervision=deep_supervision, **arguments
+    )
+    network.apply(network.initialize)
+    return network

@@ -1,0 +1,78 @@
+"""CoAG-MuSFu (III.A.3, eq. 10): collaborative attention fused with multi-scale features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+from nnunetv2_eccam.blocks.multi_scale import MultiScale
+
+Fusion = Literal["concatenation", "series", "sum"]
+FUSIONS: tuple[Fusion, ...] = ("concatenation", "series", "sum")
+
+
+class CoAGMuSFu(nn.Module):
+    """The bottleneck: ``F = Conv1x1(Concat(F_A, F_S))`` with ``F_A = CoA(F)`` and ``F_S = MuS(F)`` (eq. 10).
+
+    Table III's other two ways are ``series``, ``MuS(CoA(F))`` as in the paper's references 10 and 13, and
+    ``sum``, ``F_A + F_S`` as in 20. With one of the two parts absent the block is the other part; with
+    neither it passes its input on.
+
+    Args:
+        channels: C of the input and the output.
+        ops: the operators of the 1x1 convolution.
+        attention: CoA, or None.
+        multi_scale: MuS, or None.
+        fusion: how the two are brought together.
+
+    Shape:
+        ``(B, C, *spatial)`` to the same.
+
+    Raises:
+        ValueError: an unknown ``fusion``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        ops: LayerOps,
+        attention: CollaborativeAttention | None,
+        multi_scale: MultiScale | None,
+        fusion: Fusion = "concatenation",
+    ) -> None:
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+        self.attention = attention
+        self.multi_scale = multi_scale
+        self.fusion = fusion
+        both = attention is not None and multi_scale is not None
+        ones = [1] * ops.dimension
+        self.fuse = (
+            ConvNormNonlin(2 * channels, channels, ones, ones, ops)
+            if both and fusion == "concatenation"
+            else None
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply the bottleneck."""
+        attended: Tensor = features if self.attention is None else self.attention(features)
+        if self.multi_scale is None:
+            return attended
+        scales: Tensor = self.multi_scale(attended if self.fusion == "series" else features)
+        if self.attention is None or self.fusion == "series":
+            return scales
+        if self.fuse is None:
+            return attended + scales
+        fused: Tensor = self.fuse(torch.cat((attended, scales), 1))
+        return fused
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Count the values that the convolutions write for one sample."""
+        parts = [part for part in (self.multi_scale, self.fuse) if part is not None]
+        return sum(part.compute_conv_feature_map_size(input_size) for part in parts)

@@ -1,0 +1,149 @@
+"""The plain convolution of the U-Net, and the operators that all blocks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dynamic_network_architectures.building_blocks.helper import (
+    convert_conv_op_to_dim,
+    get_matching_batchnorm,
+    get_matching_convtransp,
+    get_matching_instancenorm,
+    get_matching_pool_op,
+)
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+_FUNCTIONAL = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@dataclass(frozen=True)
+class LayerOps:
+    """Which operators the layers are made of, in the words of nnU-Net's plans.
+
+    Args:
+        conv_op: ``torch.nn.Conv2d`` or ``torch.nn.Conv3d``; decides the number of dimensions.
+        conv_bias: whether convolutions have a bias.
+        norm_op: normalisation after each convolution, or None.
+        norm_op_kwargs: its arguments besides the number of channels.
+        dropout_op: dropout between convolution and normalisation, or None.
+        dropout_op_kwargs: its arguments.
+        nonlin: nonlinearity, or None.
+        nonlin_kwargs: its arguments.
+    """
+
+    conv_op: type[nn.Module]
+    conv_bias: bool = True
+    norm_op: type[nn.Module] | None = None
+    norm_op_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    dropout_op: type[nn.Module] | None = None
+    dropout_op_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    nonlin: type[nn.Module] | None = None
+    nonlin_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dimension(self) -> int:
+        """Number of spatial dimensions, 1 to 3."""
+        return int(convert_conv_op_to_dim(self.conv_op))
+
+    def conv(self, input_channels: int, output_channels: int, kernel_size: Sequence[int], **kwargs: Any) -> Any:
+        """Make a bare convolution that keeps the size where its stride is 1."""
+        kwargs.setdefault("bias", self.conv_bias)
+        dilation = kwargs.get("dilation", 1)
+        padding = [(k - 1) // 2 * dilation for k in kernel_size]
+        return self.conv_op(input_channels, output_channels, tuple(kernel_size), padding=padding, **kwargs)
+
+    def transposed_conv(self, input_channels: int, output_channels: int, stride: Sequence[int]) -> nn.Module:
+        """Make a transposed convolution that enlarges by ``stride`` without overlap."""
+        module: nn.Module = get_matching_convtransp(conv_op=self.conv_op)(
+            input_channels, output_channels, tuple(stride), tuple(stride), bias=self.conv_bias
+        )
+        return module
+
+    def max_pool(self, stride: Sequence[int]) -> nn.Module:
+        """Make a max pooling that reduces by ``stride``."""
+        module: nn.Module = get_matching_pool_op(conv_op=self.conv_op, pool_type="max")(tuple(stride), tuple(stride))
+        return module
+
+    def functional_conv(self, features: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
+        """Convolve with a given kernel."""
+        return _FUNCTIONAL[self.dimension](features, weight, bias, **kwargs)
+
+    def norm(self, channels: int) -> nn.Module:
+        """Make a normalisation of ``channels`` channels, or an identity where there is none."""
+        return nn.Identity() if self.norm_op is None else self.norm_op(channels, **self.norm_op_kwargs)
+
+    def norm_1d(self, channels: int) -> nn.Module:
+        """Make the one-dimensional counterpart of :meth:`norm`, for sequences ``(B, channels, L)``.
+
+        Raises:
+            ValueError: the normalisation is neither batch nor instance normalisation.
+        """
+        if self.norm_op is None:
+            return nn.Identity()
+        if issubclass(self.norm_op, _BatchNorm):
+            counterpart = get_matching_batchnorm(dimension=1)
+        elif issubclass(self.norm_op, _InstanceNorm):
+            counterpart = get_matching_instancenorm(dimension=1)
+        else:
+            raise ValueError(f"norm_op must be a batch or instance normalisation, got {self.norm_op.__name__}")
+        module: nn.Module = counterpart(channels, **self.norm_op_kwargs)
+        return module
+
+    def dropout(self) -> nn.Module:
+        """Make the dropout, or an identity where there is none."""
+        return nn.Identity() if self.dropout_op is None else self.dropout_op(**self.dropout_op_kwargs)
+
+    def activation(self) -> nn.Module:
+        """Make the nonlinearity, or an identity where there is none."""
+        return nn.Identity() if self.nonlin is None else self.nonlin(**self.nonlin_kwargs)
+
+
+class ConvNormNonlin(nn.Module):
+    """Convolution, dropout, normalisation, nonlinearity: the U-Net's basic layer (III).
+
+    Args:
+        input_channels: channels of the input.
+        output_channels: channels of the output.
+        kernel_size: one odd number per axis.
+        stride: one number per axis.
+        ops: the operators.
+
+    Shape:
+        ``(B, input_channels, *spatial)`` to ``(B, output_channels, *spatial / stride)``.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        output_channels: int,
+        kernel_size: Sequence[int],
+        stride: Sequence[int],
+        ops: LayerOps,
+    ) -> None:
+        super().__init__()
+        self.output_channels = output_channels
+        self.stride = tuple(stride)
+        self.conv = ops.conv(input_channels, output_channels, kernel_size, stride=self.stride)
+        self.dropout = ops.dropout()
+        self.norm = ops.norm(output_channels)
+        self.nonlin = ops.activation()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply the layer."""
+        output: Tensor = self.nonlin(self.norm(self.dropout(self.conv(features))))
+        return output
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Count the values that the convolution writes for one sample; nnU-Net's measure of GPU memory."""
+        return self.output_channels * feature_map_volume(input_size, self.stride)
+
+
+def feature_map_volume(input_size: Sequence[int], stride: Sequence[int]) -> int:
+    """Count the positions of a map of ``input_size`` after ``stride``."""
+    return int(torch.Size([size // step for size, step in zip(input_size, stride, strict=True)]).numel())

@@ -1,0 +1,127 @@
+"""Multi-Scale block, MuS (III.A.2, Fig. 2c): parallel dilated convolutions, DeepLab's ASPP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps, feature_map_volume
+
+PAPER_DILATIONS = (6, 12, 18)
+"""The paper's rates (III.A.2), which it uses on a bottleneck of 32x32: 512x512 after four halvings."""
+
+PAPER_BOTTLENECK = 32
+
+
+class DilatedConvolution(nn.Module):
+    """Dilated convolution, normalisation, nonlinearity, without the taps that meet only padding.
+
+    A tap at distance ``dilation`` from the centre meets the map only where the map is larger than that.
+    Along an axis where it is not, the kernel is cut to its centre: the result is the same, and neither
+    the multiplications nor the padding are paid for. The kernel keeps its full shape as a parameter, so a
+    checkpoint fits any input size.
+
+    Args:
+        input_channels: channels of the input.
+        output_channels: channels of the output.
+        dilation: distance of the outer taps, in positions.
+        ops: the operators.
+
+    Shape:
+        ``(B, input_channels, *spatial)`` to ``(B, output_channels, *spatial)``.
+    """
+
+    def __init__(self, input_channels: int, output_channels: int, dilation: int, ops: LayerOps) -> None:
+        super().__init__()
+        self.ops = ops
+        self.dilation = dilation
+        self.output_channels = output_channels
+        self.conv = ops.conv(input_channels, output_channels, [3] * ops.dimension, dilation=dilation)
+        self.dropout = ops.dropout()
+        self.norm = ops.norm(output_channels)
+        self.nonlin = ops.activation()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply the layer."""
+        kernel: Tensor = self.conv.weight
+        padding: list[int] = []
+        for axis, size in enumerate(features.shape[2:], start=2):
+            reaches = self.dilation < size
+            padding.append(self.dilation if reaches else 0)
+            if not reaches:
+                kernel = kernel.narrow(axis, 1, 1)
+        convolved = self.ops.functional_conv(
+            features, kernel, self.conv.bias, padding=padding, dilation=self.dilation
+        )
+        output: Tensor = self.nonlin(self.norm(self.dropout(convolved)))
+        return output
+
+
+class MultiScale(nn.Module):
+    """``Conv1x1(Concat(F, conv1x1(F), conv3x3_d1(F), conv3x3_d2(F), conv3x3_d3(F)))``.
+
+    Each convolution is followed by normalisation and nonlinearity. That the input is concatenated with
+    the branches is in the paper's section II, the rates are in III.
+
+    Args:
+        channels: C of the input and the output.
+        ops: the operators.
+        dilations: the branches' rates, in positions.
+        branch_channels: width of each branch; C/4 by default, which is DeepLab's 256 at the paper's
+            C = 1024.
+
+    Shape:
+        ``(B, C, *spatial)`` to the same.
+
+    Raises:
+        ValueError: no dilations, or one below 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        ops: LayerOps,
+        dilations: Sequence[int] = PAPER_DILATIONS,
+        branch_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not dilations or any(rate < 1 for rate in dilations):
+            raise ValueError(f"dilations must be one or more numbers of at least 1, got {list(dilations)}")
+        width = max(1, channels // 4) if branch_channels is None else branch_channels
+        ones = [1] * ops.dimension
+        self.pointwise = ConvNormNonlin(channels, width, ones, ones, ops)
+        self.dilated = nn.ModuleList(DilatedConvolution(channels, width, rate, ops) for rate in dilations)
+        self.restore = ConvNormNonlin(channels + width * (1 + len(dilations)), channels, ones, ones, ops)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Gather the scales."""
+        scales = [features, self.pointwise(features), *(branch(features) for branch in self.dilated)]
+        restored: Tensor = self.restore(torch.cat(scales, 1))
+        return restored
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Count the values that the convolutions write for one sample."""
+        widths = self.pointwise.output_channels * (1 + len(self.dilated)) + self.restore.output_channels
+        return widths * feature_map_volume(input_size, [1] * len(input_size))
+
+
+def dilations_for(bottleneck_size: Sequence[int]) -> tuple[int, ...]:
+    """Scale the paper's rates to a bottleneck of another size, so that they cover the same share of it.
+
+    Rates of 6, 12 and 18 belong to 32 positions. On the 10x12 bottleneck of a 160x192 patch the larger
+    two reach outside from everywhere and are 1x1 convolutions at nine times the weights; there this
+    gives 2, 4 and 6.
+
+    Args:
+        bottleneck_size: positions along each axis; the smallest axis decides.
+
+    Returns:
+        three increasing rates, each at least 1.
+    """
+    rates: list[int] = []
+    for rate in PAPER_DILATIONS:
+        scaled = round(rate * min(bottleneck_size) / PAPER_BOTTLENECK)
+        rates.append(max(scaled, rates[-1] + 1 if rates else 1))
+    return tuple(rates)

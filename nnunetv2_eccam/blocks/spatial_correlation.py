@@ -1,0 +1,55 @@
+"""Spatial correlation, SC (eq. 1, 8, 9, Fig. 3a): self-attention between the positions of a map."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+AttentionScale = float | Literal["1/sqrt(C)"]
+
+
+class SpatialCorrelation(nn.Module):
+    """``S (x) V`` with ``S_ij = softmax_j(scale * (E^T E)_ij)`` and ``E`` the map as ``C x N`` matrix.
+
+    There is no learned projection: each position's channel vector is query and key (eq. 8, 9), so the
+    block has no parameters. ``S`` is ``N x N`` for N positions and is never held: the product is taken by
+    scaled dot-product attention, whose memory grows with N.
+
+    Args:
+        scale: what the dot products are multiplied by: 1.0 as eq. 9 is written, or ``"1/sqrt(C)"`` as
+            in the self-attention that the paper builds on (its reference 33). With normalised features
+            the diagonal of ``E^T E`` is about C, far above the rest, so 1.0 makes S nearly the identity.
+
+    Raises:
+        ValueError: ``scale`` is neither a positive number nor ``"1/sqrt(C)"``.
+    """
+
+    def __init__(self, scale: AttentionScale = "1/sqrt(C)") -> None:
+        super().__init__()
+        if scale != "1/sqrt(C)" and not (isinstance(scale, (int, float)) and scale > 0):
+            raise ValueError(f"scale must be a positive number or '1/sqrt(C)', got {scale!r}")
+        self.scale = scale
+
+    def forward(self, features: Tensor, values: Tensor) -> Tensor:
+        """Gather ``values`` by the correlation of ``features``.
+
+        Args:
+            features: ``F``, ``(B, C, *spatial)``, from which S is computed.
+            values: what S is multiplied with, ``(B, C, *spatial)``.
+
+        Returns:
+            ``sum_j S_ij V_j`` at each position i, ``(B, C, *spatial)``.
+        """
+        scale = None if self.scale == "1/sqrt(C)" else float(self.scale)
+        # Dot products of hundreds of channels leave the range of half precision (65504), so the attention
+        # runs in single precision at least; on a bottleneck's few positions that costs next to nothing.
+        kept = torch.promote_types(features.dtype, torch.float32)
+        with torch.autocast(features.device.type, enabled=False):
+            positions = features.flatten(2).transpose(1, 2).to(kept).unsqueeze(1)
+            gathered = F.scaled_dot_product_attention(
+                positions, positions, values.flatten(2).transpose(1, 2).to(kept).unsqueeze(1), scale=scale
+            )
+        return gathered.squeeze(1).transpose(1, 2).reshape(values.shape).to(values.dtype)

@@ -1,0 +1,104 @@
+"""``nnUNetTrainerECCaM``: EC-CaM-UNet and its side-output loss under nnU-Net's own recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
+from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss, Supervision
+
+
+class nnUNetTrainerECCaM(nnUNetTrainer):  # noqa: N801 - nnU-Net's naming
+    """Train EC-CaM-UNet as nnU-Net trains its own network.
+
+    Works on any configuration: on nnU-Net's own (its U-Net's stages, at most five of them, become
+    EC-CaM-UNet's) and on those that ``nnUNetv2_eccam plans`` adds. Only the network and the loss differ
+    from ``nnUNetTrainer``; data, augmentation, optimiser and schedule are nnU-Net's.
+
+    A variant is a subclass that sets the attributes below; the constructor's arguments stay nnU-Net's,
+    which reads them by name.
+    """
+
+    network_switches: ClassVar[Mapping[str, Any]] = {}
+    """Arguments of ``ECCaMUNet`` that go before the configuration's."""
+
+    supervision: ClassVar[Supervision] = "dice_main_ce_side"
+    """Which outputs are supervised by which term; see :class:`SideOutputLoss`."""
+
+    alpha: ClassVar[float | None] = None
+    """Eq. 17's weight of Dice, or None for the plain sum."""
+
+    epochs: ClassVar[int | None] = None
+    """Training length in epochs, or None for nnU-Net's (1000)."""
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by name
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.epochs is not None:
+            self.num_epochs = self.epochs
+            # nnU-Net saves every 50 epochs; a shorter training that is stopped would have nothing to resume.
+            self.save_every = min(self.save_every, max(1, self.epochs // 20))
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: Any,  # noqa: ARG003 - nnU-Net's signature
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network, for training and, through nnU-Net's predictor, for inference."""
+        return build_network(
+            configuration_manager.configuration["architecture"],
+            configuration_manager.patch_size,
+            num_input_channels,
+            num_output_channels,
+            enable_deep_supervision,
+            cls.network_switches,
+        )
+
+    def _network_arguments(self) -> dict[str, Any]:
+        return network_arguments(
+            self.configuration_manager.configuration["architecture"],
+            self.configuration_manager.patch_size,
+            self.network_switches,
+        )
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        """Give each output's size relative to the image, from the stages that the network has.
+
+        nnU-Net's takes the plan's stages, of which this network may use fewer.
+        """
+        if not self.enable_deep_supervision:
+            return None
+        strides = np.vstack(self._network_arguments()["strides"])
+        return [list(scale) for scale in 1 / np.cumprod(strides, axis=0)[:-1]]
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Switch the side outputs, if there are any: nnU-Net switches them on again after validation."""
+        super().set_deep_supervision_enabled(enabled and self.enable_deep_supervision)
+
+    def _build_loss(self) -> nn.Module:
+        terms = DiceAndCrossEntropy(
+            self.label_manager.has_regions,
+            self.label_manager.ignore_label,
+            self.configuration_manager.batch_dice,
+            self.is_ddp,
+        )
+        if self._do_i_compile():
+            terms.soft_dice = torch.compile(terms.soft_dice)  # type: ignore[assignment]
+        spare_head_is_an_error = self.is_ddp and not self._do_i_compile()
+        return SideOutputLoss(terms, self.supervision, self.alpha, 1e-6 if spare_head_is_an_error else 0.0)
