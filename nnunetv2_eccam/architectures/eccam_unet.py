@@ -7,6 +7,7 @@ from typing import Any
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from nnunetv2_eccam.architectures.decoder import Decoder
 from nnunetv2_eccam.architectures.encoder import Downsampling, Encoder
@@ -116,6 +117,7 @@ class ECCaMUNet(nn.Module):
             nonlin,
             nonlin_kwargs or {},
         )
+        self._instance_norm = norm_op is not None and issubclass(norm_op, _InstanceNorm)
         widths = _per_stage("features_per_stage", features_per_stage, n_stages)
         kernels = _per_stage_and_axis("kernel_sizes", kernel_sizes, n_stages, ops.dimension)
         steps = _per_stage_and_axis("strides", strides, n_stages, ops.dimension)
@@ -136,9 +138,7 @@ class ECCaMUNet(nn.Module):
             )
         scales = MultiScale(channels, ops, dilations, multi_scale_channels) if multi_scale else None
         self.bottleneck = CoAGMuSFu(channels, ops, attention, scales, fusion)
-        self.decoder = Decoder(
-            num_classes, widths, kernels, steps, decoder_convs, ops, side_outputs, deep_supervision
-        )
+        self.decoder = Decoder(num_classes, widths, kernels, steps, decoder_convs, ops, side_outputs, deep_supervision)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Segment a batch of images."""
@@ -160,6 +160,11 @@ class ECCaMUNet(nn.Module):
             raise ValueError(
                 f"the image's size {size} must be divisible by {self.divisors}, the product of the "
                 f"network's strides; pad it to {needed}"
+            )
+        if size == self.divisors and (self._instance_norm or (self.training and image.shape[0] == 1)):
+            raise ValueError(
+                f"an image of size {size} leaves one position at the bottleneck, of which there is no variance to "
+                f"normalise by; use at least twice that along one axis"
             )
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:

@@ -45,7 +45,7 @@ def network_arguments(
     """
     arguments = dict(architecture["arch_kwargs"])
     if architecture["network_class_name"] != CLASS_NAME:
-        arguments = _cut_to_depth(arguments)
+        arguments = cut_to_depth(arguments)
     arguments.update(switches or {})
     if unknown := sorted(set(arguments) - SWITCHES):
         raise UserError(
@@ -57,9 +57,14 @@ def network_arguments(
     return arguments
 
 
-def _cut_to_depth(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the first :data:`MAX_STAGES` stages of a U-Net's arguments, and what this network shares with it."""
-    n_stages = min(int(arguments["n_stages"]), MAX_STAGES)
+def cut_to_depth(arguments: Mapping[str, Any], max_stages: int = MAX_STAGES) -> dict[str, Any]:
+    """Keep the first stages of a U-Net's arguments, and of the arguments what this network shares with it.
+
+    Args:
+        arguments: ``arch_kwargs`` of a U-Net in nnU-Net's plans.
+        max_stages: stages to keep at most.
+    """
+    n_stages = min(int(arguments["n_stages"]), max_stages)
     kept = {name: value for name, value in arguments.items() if name in SWITCHES}
     kept["n_stages"] = n_stages
     for name in ("features_per_stage", "kernel_sizes", "strides"):

@@ -55,9 +55,7 @@ class ChannelCorrelation(nn.Module):
         self.compress = nn.Sequential(layer(3, 1, 1, channels), layer(7, 2, hidden_channels, halved))
         if upsampling == "transposed":
             # Gives (halved - 1) * 2 - 2 * 3 + 7 = 2 * halved - 1 values: C for odd C, one short for even C.
-            self.restore: nn.Module = nn.ConvTranspose1d(
-                hidden_channels, 1, 7, 2, 3, output_padding=1 - channels % 2
-            )
+            self.restore: nn.Module = nn.ConvTranspose1d(hidden_channels, 1, 7, 2, 3, output_padding=1 - channels % 2)
         elif upsampling == "interpolation":
             self.restore = nn.Conv1d(hidden_channels, 1, 3, 1, 1)
         else:

@@ -54,9 +54,7 @@ class CoAGMuSFu(nn.Module):
         both = attention is not None and multi_scale is not None
         ones = [1] * ops.dimension
         self.fuse = (
-            ConvNormNonlin(2 * channels, channels, ones, ones, ops)
-            if both and fusion == "concatenation"
-            else None
+            ConvNormNonlin(2 * channels, channels, ones, ones, ops) if both and fusion == "concatenation" else None
         )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ kernel in training too, whatever the normalisation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,7 @@ class EnhancedConvolution(nn.Module):
         """
         kernel: Tensor = self.square.weight
         for conv in self.asymmetric:
-            kernel = kernel + _centred(conv.weight, kernel.shape[2:])
+            kernel = kernel + _centred(cast(Tensor, conv.weight), kernel.shape[2:])
         return kernel
 
     def folded_kernel(self) -> tuple[Tensor, Tensor]:
@@ -115,9 +116,7 @@ class EnhancedConvolution(nn.Module):
         return kernel, bias
 
     def _convolve(self, features: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-        return self.ops.functional_conv(
-            features, kernel, bias, stride=self.stride, padding=self.square.padding
-        )
+        return self.ops.functional_conv(features, kernel, bias, stride=self.stride, padding=self.square.padding)
 
     def _norms_fold(self) -> bool:
         return all(isinstance(norm, _BatchNorm) and norm.running_mean is not None for norm in self.norms)
@@ -152,7 +151,9 @@ def _centred(kernel: Tensor, size: Sequence[int]) -> Tensor:
 
 def _as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Give the scale and shift, each ``(C,)``, that a batch norm applies in eval mode."""
-    assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+    assert isinstance(norm, _BatchNorm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = torch.rsqrt(norm.running_var + norm.eps)
     if norm.weight is not None:
         scale = scale * norm.weight

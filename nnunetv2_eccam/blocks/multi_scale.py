@@ -52,9 +52,7 @@ class DilatedConvolution(nn.Module):
             padding.append(self.dilation if reaches else 0)
             if not reaches:
                 kernel = kernel.narrow(axis, 1, 1)
-        convolved = self.ops.functional_conv(
-            features, kernel, self.conv.bias, padding=padding, dilation=self.dilation
-        )
+        convolved = self.ops.functional_conv(features, kernel, self.conv.bias, padding=padding, dilation=self.dilation)
         output: Tensor = self.nonlin(self.norm(self.dropout(convolved)))
         return output
 

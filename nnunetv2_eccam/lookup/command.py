@@ -11,7 +11,7 @@ import argparse
 from nnunetv2_eccam.lookup.hook import TRAINER_FOLDER
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:  # noqa: ARG001
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add nothing: the verb has no options."""
 
 

@@ -44,9 +44,7 @@ def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_dire
     return name
 
 
-def build_editable(
-    wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None
-) -> str:
+def build_editable(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
     """Build an editable wheel by setuptools and add the start-up file."""
     name: str = build_meta.build_editable(wheel_directory, config_settings, metadata_directory)
     add_startup_file(Path(wheel_directory, name))

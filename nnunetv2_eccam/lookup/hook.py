@@ -59,7 +59,7 @@ class _NnunetImport:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:  # noqa: ARG002
         if name == "nnunetv2.utilities.find_objects":
             if self in sys.meta_path:
-                sys.meta_path.remove(self)  # type: ignore[arg-type]
+                sys.meta_path.remove(self)
             show_trainer_folder()
 
 
@@ -69,4 +69,4 @@ def install() -> None:
         return
     if any(type(finder).__name__ == _NnunetImport.__name__ for finder in sys.meta_path):
         return
-    sys.meta_path.insert(0, _NnunetImport())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _NnunetImport())

@@ -14,7 +14,7 @@ from nnunetv2_eccam.architectures.from_plans import build_network, network_argum
 from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss, Supervision
 
 
-class nnUNetTrainerECCaM(nnUNetTrainer):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaM(nnUNetTrainer):
     """Train EC-CaM-UNet as nnU-Net trains its own network.
 
     Works on any configuration: on nnU-Net's own (its U-Net's stages, at most five of them, become
@@ -49,7 +49,7 @@ class nnUNetTrainerECCaM(nnUNetTrainer):  # noqa: N801 - nnU-Net's naming
         if self.epochs is not None:
             self.num_epochs = self.epochs
             # nnU-Net saves every 50 epochs; a shorter training that is stopped would have nothing to resume.
-            self.save_every = min(self.save_every, max(1, self.epochs // 20))
+            self.save_every = min(50, max(1, self.epochs // 20))
 
     @classmethod
     def build_network_architecture(
@@ -99,6 +99,6 @@ class nnUNetTrainerECCaM(nnUNetTrainer):  # noqa: N801 - nnU-Net's naming
             self.is_ddp,
         )
         if self._do_i_compile():
-            terms.soft_dice = torch.compile(terms.soft_dice)  # type: ignore[assignment]
+            terms.soft_dice = torch.compile(terms.soft_dice)
         spare_head_is_an_error = self.is_ddp and not self._do_i_compile()
         return SideOutputLoss(terms, self.supervision, self.alpha, 1e-6 if spare_head_is_an_error else 0.0)

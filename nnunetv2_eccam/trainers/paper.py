@@ -28,7 +28,7 @@ BLUR_SIGMA = (0.5, 1.0)
 """Standard deviation of the blur in pixels: nnU-Net's range, since the paper gives none."""
 
 
-class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
     """Train as the paper says: optimiser, schedule, length, augmentation, sampling, choice of the epoch.
 
     =====================  ============================================================================
@@ -86,7 +86,7 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's nam
         optimizer = Adam(self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, CosineAnnealingLR(optimizer, T_max=self.num_epochs)
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(  # noqa: N802 - nnU-Net's name
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(
         self,
     ) -> tuple[tuple[float, float], bool, np.ndarray[Any, Any], tuple[int, ...]]:
         """Give the rotation, the patch to load for it, and the axis of the horizontal flip."""
@@ -99,7 +99,7 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's nam
     @staticmethod
     def get_training_transforms(
         patch_size: Any,
-        rotation_for_DA: Any,  # noqa: N803 - nnU-Net's names, given by keyword
+        rotation_for_DA: Any,
         deep_supervision_scales: Any,
         mirror_axes: Any,
         do_dummy_2d_data_aug: bool,  # noqa: ARG004

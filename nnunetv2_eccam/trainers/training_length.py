@@ -6,6 +6,11 @@ from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
 
 __all__ = [
+    "nnUNetTrainerECCaMPaper_1epoch",
+    "nnUNetTrainerECCaMPaper_5epochs",
+    "nnUNetTrainerECCaMPaper_10epochs",
+    "nnUNetTrainerECCaMPaper_20epochs",
+    "nnUNetTrainerECCaMPaper_50epochs",
     "nnUNetTrainerECCaM_1epoch",
     "nnUNetTrainerECCaM_5epochs",
     "nnUNetTrainerECCaM_10epochs",
@@ -13,81 +18,76 @@ __all__ = [
     "nnUNetTrainerECCaM_50epochs",
     "nnUNetTrainerECCaM_100epochs",
     "nnUNetTrainerECCaM_250epochs",
-    "nnUNetTrainerECCaMPaper_1epoch",
-    "nnUNetTrainerECCaMPaper_5epochs",
-    "nnUNetTrainerECCaMPaper_10epochs",
-    "nnUNetTrainerECCaMPaper_20epochs",
-    "nnUNetTrainerECCaMPaper_50epochs",
 ]
 
 
-class nnUNetTrainerECCaM_1epoch(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaM_1epoch(nnUNetTrainerECCaM):
     """nnUNetTrainerECCaM for 1 epoch."""
 
     epochs = 1
 
 
-class nnUNetTrainerECCaM_5epochs(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaM_5epochs(nnUNetTrainerECCaM):
     """nnUNetTrainerECCaM for 5 epochs."""
 
     epochs = 5
 
 
-class nnUNetTrainerECCaM_10epochs(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaM_10epochs(nnUNetTrainerECCaM):
     """nnUNetTrainerECCaM for 10 epochs."""
 
     epochs = 10
 
 
-class nnUNetTrainerECCaM_20epochs(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaM_20epochs(nnUNetTrainerECCaM):
     """nnUNetTrainerECCaM for 20 epochs."""
 
     epochs = 20
 
 
-class nnUNetTrainerECCaM_50epochs(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaM_50epochs(nnUNetTrainerECCaM):
     """nnUNetTrainerECCaM for 50 epochs."""
 
     epochs = 50
 
 
-class nnUNetTrainerECCaM_100epochs(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaM_100epochs(nnUNetTrainerECCaM):
     """nnUNetTrainerECCaM for 100 epochs."""
 
     epochs = 100
 
 
-class nnUNetTrainerECCaM_250epochs(nnUNetTrainerECCaM):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaM_250epochs(nnUNetTrainerECCaM):
     """nnUNetTrainerECCaM for 250 epochs."""
 
     epochs = 250
 
 
-class nnUNetTrainerECCaMPaper_1epoch(nnUNetTrainerECCaMPaper):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaMPaper_1epoch(nnUNetTrainerECCaMPaper):
     """The paper's recipe for 1 epoch."""
 
     epochs = 1
 
 
-class nnUNetTrainerECCaMPaper_5epochs(nnUNetTrainerECCaMPaper):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaMPaper_5epochs(nnUNetTrainerECCaMPaper):
     """The paper's recipe for 5 epochs."""
 
     epochs = 5
 
 
-class nnUNetTrainerECCaMPaper_10epochs(nnUNetTrainerECCaMPaper):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaMPaper_10epochs(nnUNetTrainerECCaMPaper):
     """The paper's recipe for 10 epochs."""
 
     epochs = 10
 
 
-class nnUNetTrainerECCaMPaper_20epochs(nnUNetTrainerECCaMPaper):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaMPaper_20epochs(nnUNetTrainerECCaMPaper):
     """The paper's recipe for 20 epochs."""
 
     epochs = 20
 
 
-class nnUNetTrainerECCaMPaper_50epochs(nnUNetTrainerECCaMPaper):  # noqa: N801 - nnU-Net's naming
+class nnUNetTrainerECCaMPaper_50epochs(nnUNetTrainerECCaMPaper):
     """The paper's recipe for 50 epochs."""
 
     epochs = 50

@@ -1,0 +1,359 @@
+"""Each block against a naive formula, written index by index, in float64."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation
+from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu
+from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
+from nnunetv2_eccam.blocks.multi_scale import DilatedConvolution, MultiScale, dilations_for
+from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
+
+BATCH_NORM_2D = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, {"eps": 1e-5}, nonlin=nn.ReLU)
+INSTANCE_NORM_2D = LayerOps(nn.Conv2d, True, nn.InstanceNorm2d, {"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU)
+INSTANCE_NORM_3D = LayerOps(nn.Conv3d, True, nn.InstanceNorm3d, {"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU)
+BARE_2D = LayerOps(nn.Conv2d)
+BARE_3D = LayerOps(nn.Conv3d)
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module in float64, with every parameter and running statistic away from its default."""
+    generator = torch.Generator().manual_seed(seed)
+    module = module.double()
+    for parameter in module.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.copy_(torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
+        elif name.endswith("running_var"):
+            buffer.copy_(torch.rand(buffer.shape, generator=generator, dtype=torch.float64) + 0.3)
+    return module
+
+
+def sample(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def naive_convolution(image, kernel, bias, stride, dilation):
+    """Zero-padded convolution, tap by tap, over any number of dimensions; the window is centred."""
+    image, kernel = image.detach().numpy(), kernel.detach().numpy()
+    size, taps = image.shape[2:], kernel.shape[2:]
+    out_size = [(n - 1) // s + 1 for n, s in zip(size, stride, strict=True)]
+    output = np.zeros((image.shape[0], kernel.shape[0], *out_size))
+    for position in itertools.product(*map(range, out_size)):
+        for tap in itertools.product(*map(range, taps)):
+            source = tuple(
+                p * s + (t - k // 2) * dilation for p, s, t, k in zip(position, stride, tap, taps, strict=True)
+            )
+            if all(0 <= i < n for i, n in zip(source, size, strict=True)):
+                output[(slice(None), slice(None), *position)] += (
+                    image[(slice(None), slice(None), *source)] @ kernel[(slice(None), slice(None), *tap)].T
+                )
+    if bias is not None:
+        output += bias.detach().numpy().reshape(1, -1, *[1] * len(size))
+    return torch.from_numpy(output)
+
+
+def naive_batch_norm(x, norm):
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, var = norm.running_mean.view(shape), norm.running_var.view(shape)
+    return (x - mean) / torch.sqrt(var + norm.eps) * norm.weight.view(shape) + norm.bias.view(shape)
+
+
+def naive_instance_norm(x, norm):
+    axes = tuple(range(2, x.ndim))
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, var = x.mean(axes, keepdim=True), x.var(axes, unbiased=False, keepdim=True)
+    return (x - mean) / torch.sqrt(var + norm.eps) * norm.weight.view(shape) + norm.bias.view(shape)
+
+
+# --- Enhanced Convolution -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ops", "size", "kernel", "n_branches"),
+    [
+        (BATCH_NORM_2D, (5, 7), (3, 3), 3),
+        (BATCH_NORM_2D, (5, 6), (1, 3), 1),
+        (BATCH_NORM_2D, (7, 6), (5, 3), 3),
+        (LayerOps(nn.Conv3d, True, nn.BatchNorm3d, nonlin=nn.ReLU), (3, 5, 4), (3, 3, 3), 4),
+        (LayerOps(nn.Conv3d, True, nn.BatchNorm3d, nonlin=nn.ReLU), (3, 4, 5), (1, 3, 3), 3),
+    ],
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_folded_enhanced_convolution_is_the_sum_of_normalised_branches(ops, size, kernel, n_branches, stride):
+    strides = (stride,) * len(size)
+    block = randomised(EnhancedConvolution(3, 5, kernel, strides, ops, norm_per_branch=True)).eval()
+    image = sample(2, 3, *size)
+    convs = [block.square, *block.asymmetric]
+    assert len(convs) == n_branches
+    expected = sum(
+        naive_batch_norm(naive_convolution(image, conv.weight, conv.bias, strides, 1), norm)
+        for conv, norm in zip(convs, block.norms, strict=True)
+    ).clamp_min(0)
+    torch.testing.assert_close(block(image), expected, **EXACT)
+
+
+def test_training_runs_the_branches_on_batch_statistics():
+    block = randomised(EnhancedConvolution(2, 3, (3, 3), (1, 1), BATCH_NORM_2D, norm_per_branch=True)).train()
+    image = sample(2, 2, 4, 5)
+    expected = 0
+    for conv, norm in zip([block.square, *block.asymmetric], block.norms, strict=True):
+        x = naive_convolution(image, conv.weight, conv.bias, (1, 1), 1)
+        mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
+        x = (x - mean) / torch.sqrt(var + norm.eps)
+        expected = expected + x * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
+    torch.testing.assert_close(block(image), expected.clamp_min(0), **EXACT)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("ops", "size", "kernel"),
+    [(INSTANCE_NORM_2D, (5, 7), (3, 3)), (INSTANCE_NORM_3D, (3, 4, 5), (3, 3, 3))],
+)
+def test_one_norm_after_the_sum_is_one_kernel(ops, size, kernel, training):
+    strides = (1,) * len(size)
+    block = randomised(EnhancedConvolution(3, 4, kernel, strides, ops, norm_per_branch=False)).train(training)
+    image = sample(2, 3, *size)
+    summed = sum(
+        naive_convolution(image, conv.weight, conv.bias, strides, 1) for conv in [block.square, *block.asymmetric]
+    )
+    normed = naive_instance_norm(summed, block.norms[0])
+    torch.testing.assert_close(block(image), torch.where(normed > 0, normed, 0.01 * normed), **EXACT)
+
+
+def test_instance_norm_per_branch_is_not_folded():
+    block = randomised(EnhancedConvolution(2, 3, (3, 3), (1, 1), INSTANCE_NORM_2D, norm_per_branch=True)).eval()
+    image = sample(1, 2, 5, 5)
+    normed = sum(
+        naive_instance_norm(naive_convolution(image, conv.weight, conv.bias, (1, 1), 1), norm)
+        for conv, norm in zip([block.square, *block.asymmetric], block.norms, strict=True)
+    )
+    torch.testing.assert_close(block(image), torch.where(normed > 0, normed, 0.01 * normed), **EXACT)
+
+
+def test_even_kernels_are_refused():
+    with pytest.raises(ValueError, match=r"kernel_size must be odd.*\[2, 3\]"):
+        EnhancedConvolution(1, 1, [2, 3], (1, 1), BATCH_NORM_2D, norm_per_branch=True)
+
+
+# --- Channel correlation ------------------------------------------------------------------------------
+
+
+def naive_channel_weights(block: ChannelCorrelation, features: torch.Tensor) -> torch.Tensor:
+    """The autoencoder as loops over channels; batch norm in eval mode, ReLU."""
+    n, channels = features.shape[:2]
+    theta = torch.stack([torch.stack([features[b, c].mean() for c in range(channels)]) for b in range(n)])
+
+    def conv(sequence, layer, stride, half):
+        length = (sequence.shape[2] - 1) // stride + 1
+        out = torch.zeros(n, layer.weight.shape[0], length, dtype=torch.float64)
+        for i in range(length):
+            for t in range(2 * half + 1):
+                j = i * stride + t - half
+                if 0 <= j < sequence.shape[2]:
+                    out[:, :, i] += sequence[:, :, j] @ layer.weight[:, :, t].T
+        return out + layer.bias.view(1, -1, 1)
+
+    code = theta[:, None]
+    for (layer, norm, _), stride, half in zip(block.compress, (1, 2), (1, 3), strict=True):
+        code = conv(code, layer, stride, half)
+        code = (naive_batch_norm(code, norm) if isinstance(norm, nn.BatchNorm1d) else code).clamp_min(0)
+    if block.upsampling == "interpolation":
+        scale = code.shape[2] / channels
+        wide = torch.zeros(n, code.shape[1], channels, dtype=torch.float64)
+        for c in range(channels):
+            at = max(0.0, (c + 0.5) * scale - 0.5)
+            low = int(at)
+            high = min(low + 1, code.shape[2] - 1)
+            wide[:, :, c] = (1 - (at - low)) * code[:, :, low] + (at - low) * code[:, :, high]
+        restored = conv(wide, block.restore, 1, 1)[:, 0]
+    else:
+        restored = torch.zeros(n, channels, dtype=torch.float64) + block.restore.bias
+        for i in range(code.shape[2]):
+            for t in range(7):
+                c = 2 * i + t - 3
+                if 0 <= c < channels:
+                    restored[:, c] += code[:, :, i] @ block.restore.weight[:, 0, t]
+    return 1 / (1 + torch.exp(-restored))
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "interpolation"])
+@given(channels=st.integers(1, 20), hidden=st.integers(1, 5), batch=st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_channel_correlation_weights_channels_by_the_autoencoder(upsampling, channels, hidden, batch):
+    block = randomised(ChannelCorrelation(channels, BATCH_NORM_2D, hidden, upsampling)).eval()
+    features = sample(batch, channels, 3, 4)
+    weights = naive_channel_weights(block, features)
+    torch.testing.assert_close(block.channel_weights(features), weights, **EXACT)
+    torch.testing.assert_close(block(features), features * weights[:, :, None, None], **EXACT)
+
+
+@pytest.mark.parametrize("ops", [BATCH_NORM_2D, INSTANCE_NORM_2D])
+@pytest.mark.parametrize("channels", [1, 2, 3, 17])
+def test_channel_correlation_trains_with_any_number_of_channels(ops, channels):
+    block = ChannelCorrelation(channels, ops).train()
+    block(torch.randn(1, channels, 3, 3)).sum().backward()
+    assert all(p.grad is not None for p in block.parameters())
+
+
+# --- Spatial correlation and CoA ----------------------------------------------------------------------
+
+
+def naive_attention(features, values, scale):
+    n, channels = features.shape[:2]
+    e, v = features.reshape(n, channels, -1), values.reshape(n, channels, -1)
+    positions = e.shape[2]
+    out = torch.zeros_like(v)
+    for b in range(n):
+        for i in range(positions):
+            row = torch.stack([scale * (e[b, :, i] * e[b, :, j]).sum() for j in range(positions)])
+            weights = torch.exp(row - row.max())
+            weights = weights / weights.sum()
+            out[b, :, i] = sum(weights[j] * v[b, :, j] for j in range(positions))
+    return out.reshape(values.shape)
+
+
+@given(
+    channels=st.integers(1, 9),
+    size=st.lists(st.integers(1, 4), min_size=2, max_size=3),
+    unit=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_spatial_correlation_is_softmax_of_the_gram_matrix_times_values(channels, size, unit):
+    features, values = sample(2, channels, *size), sample(2, channels, *size, seed=2)
+    scale = 1.0 if unit else 1 / math.sqrt(channels)
+    block = SpatialCorrelation(1.0 if unit else "1/sqrt(C)")
+    torch.testing.assert_close(block(features, values), naive_attention(features, values, scale), **EXACT)
+
+
+def test_collaborative_attention_is_equation_4_and_its_halves():
+    channel = randomised(ChannelCorrelation(5, BATCH_NORM_2D)).eval()
+    spatial = SpatialCorrelation(1.0)
+    features = sample(2, 5, 3, 4)
+    weighted = features * naive_channel_weights(channel, features)[:, :, None, None]
+    both = naive_attention(features, weighted, 1.0) + features
+    torch.testing.assert_close(CollaborativeAttention(channel, spatial)(features), both, **EXACT)
+    torch.testing.assert_close(CollaborativeAttention(channel, None)(features), weighted, **EXACT)
+    alone = naive_attention(features, features, 1.0) + features
+    torch.testing.assert_close(CollaborativeAttention(None, spatial)(features), alone, **EXACT)
+    with pytest.raises(ValueError, match="needs the channel or the spatial correlation"):
+        CollaborativeAttention(None, None)
+
+
+def test_half_precision_attention_does_not_overflow():
+    features = torch.full((1, 512, 4, 4), 30.0, dtype=torch.float16)  # dot products of 460800
+    attended = SpatialCorrelation(1.0)(features, features)
+    assert attended.dtype == torch.float16
+    torch.testing.assert_close(attended, features)
+
+
+# --- Multi-scale --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 6, 18])
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (6, 6), (7, 19), (18, 5), (20, 21)])
+def test_dilated_convolution_without_unreachable_taps_is_exact(dilation, size):
+    block = randomised(DilatedConvolution(2, 3, dilation, BARE_2D))
+    image = sample(1, 2, *size)
+    expected = naive_convolution(image, block.conv.weight, block.conv.bias, (1, 1), dilation)
+    torch.testing.assert_close(block(image), expected, **EXACT)
+
+
+def test_dilated_convolution_is_exact_in_three_dimensions():
+    block = randomised(DilatedConvolution(2, 2, 3, BARE_3D))
+    image = sample(1, 2, 2, 5, 4)
+    expected = naive_convolution(image, block.conv.weight, block.conv.bias, (1, 1, 1), 3)
+    torch.testing.assert_close(block(image), expected, **EXACT)
+
+
+def naive_layer(layer, features, dilation=1):
+    """Convolution, batch norm in eval mode, ReLU."""
+    ones = (1,) * (features.ndim - 2)
+    return naive_batch_norm(
+        naive_convolution(features, layer.conv.weight, layer.conv.bias, ones, dilation), layer.norm
+    ).clamp_min(0)
+
+
+def naive_multi_scale(block, features, dilations):
+    scales = [features, naive_layer(block.pointwise, features)]
+    scales += [naive_layer(layer, features, rate) for layer, rate in zip(block.dilated, dilations, strict=True)]
+    return naive_layer(block.restore, torch.cat(scales, 1))
+
+
+@pytest.mark.parametrize("channels", [8, 3])
+def test_multi_scale_concatenates_input_and_scales(channels):
+    block = randomised(MultiScale(channels, BATCH_NORM_2D, (1, 2, 5))).eval()
+    features = sample(2, channels, 6, 4)
+    torch.testing.assert_close(block(features), naive_multi_scale(block, features, (1, 2, 5)), **EXACT)
+
+
+@given(size=st.lists(st.integers(1, 200), min_size=2, max_size=3))
+def test_scaled_dilations_increase_and_keep_the_papers_at_the_papers_size(size):
+    rates = dilations_for(size)
+    assert rates[0] >= 1
+    assert all(a < b for a, b in itertools.pairwise(rates))
+    if min(size) == 32:
+        assert rates == (6, 12, 18)
+    if min(size) >= 4:
+        assert rates[-1] < min(size)
+
+
+def test_dilations_must_be_at_least_one():
+    with pytest.raises(ValueError, match=r"dilations must be.*\[0, 2\]"):
+        MultiScale(4, BARE_2D, [0, 2])
+
+
+# --- Fusion -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fusion", ["concatenation", "series", "sum"])
+def test_fusion_is_equation_10_and_table_iii(fusion):
+    attention = CollaborativeAttention(None, SpatialCorrelation())
+    scales = MultiScale(4, BATCH_NORM_2D, (1, 2, 3))
+    block = randomised(CoAGMuSFu(4, BATCH_NORM_2D, attention, scales, fusion)).eval()
+    features = sample(2, 4, 4, 5)
+    attended = naive_attention(features, features, 0.5) + features
+    if fusion == "series":
+        expected = naive_multi_scale(scales, attended, (1, 2, 3))
+    else:
+        gathered = naive_multi_scale(scales, features, (1, 2, 3))
+        expected = attended + gathered
+        if fusion == "concatenation":
+            expected = naive_layer(block.fuse, torch.cat((attended, gathered), 1))
+    torch.testing.assert_close(block(features), expected, **EXACT)
+
+
+def test_bottleneck_without_parts_passes_its_input_on():
+    features = sample(1, 4, 3, 3)
+    empty = CoAGMuSFu(4, BATCH_NORM_2D, None, None)
+    assert not list(empty.parameters())
+    assert empty(features) is features
+
+
+def test_unknown_choices_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="concatenation, series, sum"):
+        CoAGMuSFu(4, BARE_2D, None, None, "product")
+    with pytest.raises(ValueError, match="'transposed' or 'interpolation'"):
+        ChannelCorrelation(4, BARE_2D, upsampling="nearest")
+    with pytest.raises(ValueError, match=r"1/sqrt\(C\)"):
+        SpatialCorrelation("sqrt")
+
+
+def test_plain_convolution_is_convolution_norm_nonlinearity():
+    layer = randomised(ConvNormNonlin(2, 3, (3, 3), (2, 2), INSTANCE_NORM_2D))
+    image = sample(2, 2, 5, 6)
+    normed = naive_instance_norm(naive_convolution(image, layer.conv.weight, layer.conv.bias, (2, 2), 1), layer.norm)
+    torch.testing.assert_close(layer(image), torch.where(normed > 0, normed, 0.01 * normed), **EXACT)

@@ -1,0 +1,315 @@
+"""The network: shapes, gradients, switches, and nnU-Net's own U-Net as its reference."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
+from nnunetv2_eccam.errors import UserError
+
+NORMS = {
+    2: {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d},
+    3: {"batch": nn.BatchNorm3d, "instance": nn.InstanceNorm3d},
+}
+CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
+PARTS_OFF = {
+    "enhanced_convolution": False,
+    "channel_correlation": False,
+    "spatial_correlation": False,
+    "multi_scale": False,
+}
+
+
+def make(dimension=2, norm="instance", input_channels=1, num_classes=2, features=(4, 6, 10), **switches):
+    arguments = {
+        "n_stages": len(features),
+        "features_per_stage": list(features),
+        "kernel_sizes": 3,
+        "strides": [1] + [2] * (len(features) - 1),
+        "n_conv_per_stage": 2,
+        "n_conv_per_stage_decoder": 2,
+        "norm_op": NORMS[dimension][norm],
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"inplace": True},
+        "dilations": [1, 2, 3],
+    }
+    return ECCaMUNet(input_channels, conv_op=CONVS[dimension], num_classes=num_classes, **{**arguments, **switches})
+
+
+@given(
+    dimension=st.sampled_from([2, 3]),
+    blocks=st.lists(st.integers(1, 5), min_size=3, max_size=3),
+    features=st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    channels=st.integers(1, 3),
+    classes=st.integers(1, 4),
+    batch=st.integers(1, 2),
+    norm=st.sampled_from(["batch", "instance"]),
+    norm_per_branch=st.booleans(),
+    downsampling=st.sampled_from(["stride", "max_pool"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_divisible_size_and_any_channel_count_give_logits_of_the_images_size(
+    dimension, blocks, features, channels, classes, batch, norm, norm_per_branch, downsampling
+):
+    if max(blocks[:dimension]) == 1 and norm == "instance":
+        blocks = [2, *blocks[1:]]  # one position has no variance; refused, see below
+    network = make(
+        dimension, norm, channels, classes, features, norm_per_branch=norm_per_branch, downsampling=downsampling
+    ).eval()
+    size = [4 * n for n in blocks[:dimension]]
+    image = torch.randn(batch, channels, *size)
+    assert network(image).shape == (batch, classes, *size)
+    network.decoder.deep_supervision = True
+    assert [list(o.shape[2:]) for o in network(image)] == [size, [n // 2 for n in size]]
+
+
+VARIANTS = [
+    {},
+    {"norm_per_branch": True},
+    {"enhanced_convolution": False},
+    {"channel_correlation": False},
+    {"spatial_correlation": False},
+    {"channel_correlation": False, "spatial_correlation": False},
+    {"multi_scale": False},
+    {"fusion": "series"},
+    {"fusion": "sum"},
+    {"correlation_upsampling": "interpolation"},
+    {"attention_scale": 1.0},
+    {"downsampling": "max_pool"},
+    {"multi_scale_channels": 3},
+    {"conv_bias": False},
+    PARTS_OFF,
+]
+
+
+@pytest.mark.parametrize("switches", VARIANTS, ids=str)
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_every_parameter_gets_a_gradient(dimension, norm, switches):
+    network = make(dimension, norm, deep_supervision=True, **switches).train()
+    outputs = network(torch.randn(2, 1, *[16, 24, 16][:dimension]))
+    sum(output.square().mean() for output in outputs).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_without_side_outputs_there_is_one_head_and_it_gets_a_gradient():
+    network = make(side_outputs=False)
+    assert len(network.decoder.heads) == 1
+    network(torch.randn(1, 1, 16, 16)).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    with pytest.raises(ValueError, match="deep_supervision needs side_outputs"):
+        make(side_outputs=False, deep_supervision=True)
+
+
+@pytest.mark.parametrize("switches", VARIANTS, ids=str)
+def test_weights_trained_with_side_outputs_load_without(switches, tmp_path):
+    trained = make(norm="batch", deep_supervision=True, **switches)
+    trained(torch.randn(2, 1, 16, 16))
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")
+    loaded = make(norm="batch", deep_supervision=False, **switches)
+    loaded.load_state_dict(torch.load(tmp_path / "weights.pth"))
+    image = torch.randn(1, 1, 16, 32)
+    torch.testing.assert_close(loaded.eval()(image), trained.eval()(image)[0])
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("kernel", [3, 1])
+def test_with_all_parts_off_it_is_nnunets_unet(dimension, kernel):
+    """The same weights in dynamic-network-architectures' PlainConvUNet give the same logits."""
+    axes = [1] * dimension
+    kernels = [[kernel, *[3] * (dimension - 1)], [3] * dimension, [3] * dimension, [3] * dimension]
+    strides = [axes, [1, *[2] * (dimension - 1)], [2] * dimension, [2] * dimension]
+    shared = {
+        "n_stages": 4,
+        "features_per_stage": [3, 5, 6, 7],
+        "conv_op": CONVS[dimension],
+        "kernel_sizes": kernels,
+        "strides": strides,
+        "n_conv_per_stage": [2, 1, 2, 3],
+        "num_classes": 3,
+        "n_conv_per_stage_decoder": [1, 2, 3],
+        "conv_bias": True,
+        "norm_op": NORMS[dimension]["instance"],
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"inplace": True},
+        "deep_supervision": True,
+    }
+    ours = ECCaMUNet(2, **shared, **PARTS_OFF).double().eval()
+    reference = PlainConvUNet(2, **shared).double().eval()
+
+    def conv_and_norm(target, source):
+        target.conv.load_state_dict(source.conv.state_dict())
+        target.norm.load_state_dict(source.norm.state_dict())
+
+    for target, source in zip(ours.encoder.stages, reference.encoder.stages, strict=True):
+        for target_layer, source_layer in zip(target, source[0].convs, strict=True):
+            conv_and_norm(target_layer, source_layer)
+    for level, source in enumerate(reference.decoder.stages):
+        ours.decoder.upsamplings[level].load_state_dict(reference.decoder.transpconvs[level].state_dict())
+        ours.decoder.heads[level].load_state_dict(reference.decoder.seg_layers[level].state_dict())
+        for target_layer, source_layer in zip(ours.decoder.levels[level], source.convs, strict=True):
+            conv_and_norm(target_layer, source_layer)
+    image = torch.randn(2, 2, *[16, 24, 16][:dimension], dtype=torch.float64)
+    for output, expected in zip(ours(image), reference(image), strict=True):
+        torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
+    size = [16, 24, 16][:dimension]
+    assert ours.compute_conv_feature_map_size(size) == reference.compute_conv_feature_map_size(size)
+
+
+@pytest.mark.parametrize("switches", [{"norm_per_branch": True}, {"downsampling": "max_pool"}, {"fusion": "sum"}])
+def test_feature_map_size_counts_what_the_convolutions_write(switches):
+    network = make(norm="batch", features=(4, 6, 8), deep_supervision=True, **switches).train()
+    written = 0
+
+    def count(_module, _inputs, output):
+        nonlocal written
+        written += output[0].numel()
+
+    for module in network.modules():
+        # A summed or cut kernel is applied by its block; its output then is the norm's or the nonlinearity's input.
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            module.register_forward_hook(count)
+        if type(module).__name__ == "DilatedConvolution":
+            module.register_forward_hook(count)
+        if type(module).__name__ == "EnhancedConvolution" and not module.norm_per_branch:
+            module.register_forward_hook(count)
+    network(torch.randn(2, 1, 32, 24))
+    assert network.compute_conv_feature_map_size([32, 24]) == written
+
+
+def test_paper_network_has_the_papers_widths_and_bottleneck():
+    with torch.device("meta"):
+        network = ECCaMUNet(
+            1, 5, [64, 128, 256, 512, 1024], nn.Conv2d, 3, [1, 2, 2, 2, 2], 2, 2, 2, norm_op=nn.BatchNorm2d,
+            nonlin=nn.ReLU, norm_per_branch=True, downsampling="max_pool", attention_scale=1.0,
+        )  # fmt: skip
+        assert [m.shape[1:] for m in network.encoder(torch.zeros(1, 1, 512, 512))][-1] == (1024, 32, 32)
+    assert network.bottleneck.multi_scale.pointwise.output_channels == 256  # DeepLab's
+    assert [branch.dilation for branch in network.bottleneck.multi_scale.dilated] == [6, 12, 18]
+    assert len(network.decoder.heads) == 4
+
+
+def test_a_size_that_the_strides_do_not_divide_is_refused_with_the_size_to_pad_to():
+    with pytest.raises(ValueError, match=r"\[30, 33\] must be divisible by \[4, 4\].*\[32, 36\]"):
+        make()(torch.randn(1, 1, 30, 33))
+
+
+def test_a_bottleneck_of_one_position_is_refused_where_it_cannot_be_normalised():
+    with pytest.raises(ValueError, match=r"\[4, 4\] leaves one position"):
+        make(norm="instance").eval()(torch.randn(2, 1, 4, 4))
+    with pytest.raises(ValueError, match="one position"):
+        make(norm="batch").train()(torch.randn(1, 1, 4, 4))
+    assert make(norm="batch").eval()(torch.randn(1, 1, 4, 4)).shape == (1, 2, 4, 4)
+
+
+def test_lists_of_the_wrong_length_are_refused():
+    with pytest.raises(ValueError, match=r"features_per_stage must have 3 entries, got 2"):
+        make(n_stages=3, features_per_stage=[4, 4])
+    with pytest.raises(ValueError, match=r"strides must have 3 entries of 2 numbers"):
+        make(strides=[[1, 1], [2, 2], [2, 2, 2]])
+
+
+def test_float64_is_deterministic():
+    image = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    network = make().double()
+    assert torch.equal(network(image), network(image))
+
+
+def test_it_compiles_without_a_graph_break():
+    network = make(norm="batch", norm_per_branch=True).eval()
+    explanation = torch._dynamo.explain(network)(torch.randn(1, 1, 16, 16))
+    assert explanation.graph_break_count == 0
+
+
+# --- from nnU-Net's plans -----------------------------------------------------------------------------
+
+
+def plan(n_stages: int, dimension: int = 2, **more) -> dict:
+    axes = [2] * dimension
+    name = "PlainConvUNet"
+    convs = {"n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": list(range(1, n_stages))}
+    if more.pop("residual", False):
+        name = "ResidualEncoderUNet"
+        convs = {
+            "n_blocks_per_stage": [1, 3, 4, 6, 6, 6, 6, 6][:n_stages],
+            "n_conv_per_stage_decoder": [1] * (n_stages - 1),
+        }
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
+        "arch_kwargs": {
+            "n_stages": n_stages,
+            "features_per_stage": [min(2 * 2**i, 20) for i in range(n_stages)],
+            "conv_op": f"torch.nn.modules.conv.Conv{dimension}d",
+            "kernel_sizes": [[3] * dimension] * n_stages,
+            "strides": [[1] * dimension] + [axes] * (n_stages - 1),
+            **convs,
+            "conv_bias": True,
+            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimension}d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+            **more,
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+@pytest.mark.parametrize("n_stages", [2, 4, 5, 6, 8])
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("residual", [False, True])
+def test_any_plan_is_cut_to_at_most_five_stages(n_stages, dimension, residual):
+    patch = [4 * 2 ** min(n_stages - 1, 4)] * dimension
+    architecture = plan(n_stages, dimension, residual=residual)
+    network = build_network(architecture, patch, 2, 3, deep_supervision=False).eval()
+    assert len(network.encoder.stages) == min(n_stages, 5)
+    if dimension == 2:
+        assert network(torch.randn(1, 2, *patch)).shape == (1, 3, *patch)
+
+
+def test_the_decoders_convolutions_are_those_of_the_levels_that_remain():
+    arguments = network_arguments(plan(7), [64, 64])
+    assert arguments["n_conv_per_stage_decoder"] == [3, 4, 5, 6]  # of 1..6, the two deepest levels' are gone
+
+
+def test_dilations_are_scaled_to_the_bottleneck_unless_given():
+    assert network_arguments(plan(6), [160, 192])["dilations"] == [2, 4, 6]
+    assert network_arguments(plan(6), [512, 512])["dilations"] == [6, 12, 18]
+    assert network_arguments(plan(6), [160, 192], {"dilations": [1, 3]})["dilations"] == [1, 3]
+
+
+def test_an_argument_that_the_network_does_not_know_is_named():
+    architecture = plan(5)
+    architecture["network_class_name"] = "nnunetv2_eccam.architectures.eccam_unet.ECCaMUNet"
+    architecture["arch_kwargs"]["dilation"] = [1]
+    with pytest.raises(UserError, match="give the network dilation, which EC-CaM-UNet does not know"):
+        network_arguments(architecture, [64, 64])
+
+
+def test_initialisation_is_nnunets():
+    network = build_network(plan(4), [64, 64], 1, 2, deep_supervision=True)
+    convs = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    assert all(conv.bias is None or not conv.bias.any() for conv in convs)
+    wide = network.decoder.levels[0][0].conv.weight
+    he = math.sqrt(2 / (1 + 0.01**2) / math.prod(wide.shape[1:]))
+    assert wide.std().item() == pytest.approx(he, rel=0.1)
+
+
+def test_maps_shrink_by_the_strides():
+    network = make(features=(2, 3, 4, 5), strides=[1, [1, 2], 2, [2, 1]])
+    sizes = [tuple(m.shape[2:]) for m in network.encoder(torch.randn(1, 1, 8, 16))]
+    assert sizes == [(8, 16), (8, 8), (4, 4), (2, 4)]
+    assert network.divisors == [math.prod(s) for s in zip(*[(1, 1), (1, 2), (2, 2), (2, 1)], strict=True)]
+    assert all(a[0] >= b[0] for a, b in itertools.pairwise(sizes))
