@@ -1,10 +1,18 @@
 """EC-CaM-UNet as an extension of nnU-Net v2.
 
-This file imports nothing: the look-up hook (:mod:`nnunetv2_eccam.lookup`) passes through it in every
-Python process of the environment, so it must cost nothing.
+This file imports nothing of weight: the look-up hook (:mod:`nnunetv2_eccam.lookup`) passes through it
+in every Python process of the environment, so it must cost nothing.
 """
 
 from __future__ import annotations
+
+import os
+
+_checkout = os.path.dirname(__path__[0])
+if os.path.isfile(os.path.join(_checkout, "plans_overrides", "__init__.py")):
+    # A source checkout, used in place: dataset_conversion/ and plans_overrides/, which install inside
+    # this package, stand beside it.
+    __path__.append(_checkout)
 
 
 def __getattr__(name: str) -> str:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False  # typing itself would be most of this file's start-up time
+if TYPE_CHECKING:
+    from typing import Any
 
 VARIABLE = "nnUNet_extTrainer"
 """nnU-Net's own variable: folders with trainers, separated by ``os.pathsep``."""
