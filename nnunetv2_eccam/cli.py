@@ -31,20 +31,32 @@ VERBS: dict[str, Verb] = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the parser with every verb's arguments."""
+    """Build the parser of the command itself, which knows the verbs but imports none."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:{width}s}  {verb.summary}" for name, verb in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_eccam",
-        description="EC-CaM-UNet for nnU-Net v2. Training and prediction are nnU-Net's own commands: "
-        "nnUNetv2_train DATASET 2d FOLD -tr nnUNetTrainerECCaM",
+        description="EC-CaM-UNet for nnU-Net v2. Training and prediction are nnU-Net's own commands:\n"
+        "  nnUNetv2_train DATASET 2d FOLD -tr nnUNetTrainerECCaM\n\n"
+        f"verbs:\n{verbs}",
+        epilog="nnUNetv2_eccam VERB --help tells the verb's options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, verb in VERBS.items():
-        module = importlib.import_module(verb.module)
-        verb_parser = subparsers.add_parser(name, help=verb.summary, description=module.__doc__,
-                                            formatter_class=argparse.RawDescriptionHelpFormatter)
-        module.add_arguments(verb_parser)
-        verb_parser.set_defaults(run=module.run)
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="one of the above, then its arguments")
+    return parser
+
+
+def build_verb_parser(name: str) -> argparse.ArgumentParser:
+    """Build a verb's parser, importing its module."""
+    module = importlib.import_module(VERBS[name].module)
+    parser = argparse.ArgumentParser(
+        prog=f"nnUNetv2_eccam {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
     return parser
 
 
@@ -61,14 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success, 1 when the user's input is wrong (one line on standard error says how), 130 when
         interrupted.
     """
-    arguments = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = build_parser().parse_args(words[:1]).verb
+    parser = build_verb_parser(verb)
+    # Options may stand between positional arguments, which plain parse_args does not allow for lists.
+    parse = parser.parse_args if parser._subparsers is not None else parser.parse_intermixed_args
+    arguments = parse(words[1:])
     try:
         return int(arguments.run(arguments) or 0)
     except UserError as error:
-        print(f"nnUNetv2_eccam {arguments.verb}: error: {error}", file=sys.stderr)
+        print(f"nnUNetv2_eccam {verb}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"nnUNetv2_eccam {arguments.verb}: interrupted", file=sys.stderr)
+        print(f"nnUNetv2_eccam {verb}: interrupted", file=sys.stderr)
         return 130
 
 

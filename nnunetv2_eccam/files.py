@@ -67,8 +67,7 @@ def nnunet_folder(variable: str) -> Path:
     value = os.environ.get(variable)
     if not value:
         raise UserError(
-            f"the environment variable {variable} is not set; nnU-Net needs it: "
-            f"export {variable}=/path/to/a/folder"
+            f"the environment variable {variable} is not set; nnU-Net needs it: export {variable}=/path/to/a/folder"
         )
     folder = Path(value)
     if not folder.is_dir():

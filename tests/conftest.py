@@ -24,3 +24,32 @@ def heart_download() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real images are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nnunet_base(tmp_path_factory) -> Path:
+    """nnU-Net's three folders, set for the whole session."""
+    base = tmp_path_factory.mktemp("nnunet")
+    for name in ("raw", "preprocessed", "results"):
+        (base / name).mkdir()
+        os.environ[f"nnUNet_{name}"] = str(base / name)
+    os.environ["nnUNet_def_n_proc"] = "1"
+    return base
+
+
+@pytest.fixture(scope="session")
+def small_dataset(nnunet_base):
+    """Give a small data set by kind (see ``small_dataset.LABELS``), planned and preprocessed once."""
+    from small_dataset import LABELS, plan_and_preprocess, write_raw_dataset
+
+    done: dict[str, int] = {}
+
+    def make(kind: str = "labels") -> int:
+        if kind not in done:
+            number = 900 + list(LABELS).index(kind)
+            write_raw_dataset(nnunet_base / "raw", f"Dataset{number}_{kind.title().replace('_', '')}", kind)
+            plan_and_preprocess(number)
+            done[kind] = number
+        return done[kind]
+
+    return make

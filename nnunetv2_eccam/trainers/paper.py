@@ -16,9 +16,10 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from torch.optim import Adam
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.losses.side_output import Supervision
+from nnunetv2_eccam.trainers.cosine_annealing import CosineAnnealing
 from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 
 ROTATION = math.radians(10)
@@ -33,6 +34,7 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
 
     =====================  ============================================================================
     network                batch norm per EC branch, ReLU, max-pooling, the dot products as eq. 9 has them
+    loss                   Dice on the prediction, cross-entropy on the side outputs (III.B)
     optimiser              Adam, learning rate 1e-5, cosine annealing over 150 epochs
     weight decay           1e-4 (MSD, KiTS19), 2e-4 (TCIA, Cardiac): the configurations of
                            ``nnUNetv2_eccam plans`` carry it; 1e-4 on any other
@@ -52,6 +54,7 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
     """
 
     epochs: ClassVar[int | None] = 150
+    supervision: ClassVar[Supervision] = "dice_main_ce_side"
     network_switches = {
         "norm_per_branch": True,
         "downsampling": "max_pool",
@@ -81,10 +84,10 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
         self.weight_decay = float(recipe.get("weight_decay", 1e-4))
         self.oversample_foreground_percent = 0.0
 
-    def configure_optimizers(self) -> tuple[Adam, CosineAnnealingLR]:
+    def configure_optimizers(self) -> tuple[Adam, CosineAnnealing]:
         """Give Adam with L2 weight decay and cosine annealing to 0 (IV.C)."""
         optimizer = Adam(self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, CosineAnnealingLR(optimizer, T_max=self.num_epochs)
+        return optimizer, CosineAnnealing(optimizer, self.initial_lr, self.num_epochs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(
         self,

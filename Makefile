@@ -1,0 +1,64 @@
+# GNU make and a POSIX shell; nothing else needs to be installed but Python 3.10 to 3.13.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORK_DIR ?= demo_run
+
+# An interpreter that nnU-Net supports: the first of these that is there, or the one given as PYTHON=.
+PYTHON ?=
+CANDIDATES := python3.13 python3.12 python3.11 python3.10 python3 python
+
+.PHONY: help install demo test lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make install   a virtual environment in $(VENV) with this package and what its tests need'
+	@echo 'make demo      install, then the whole way on a generated phantom: convert, plan, train, predict'
+	@echo 'make demo DATA=/path/to/Task02_Heart   the same on a real download'
+	@echo 'make test      install, then lint and run the tests'
+	@echo 'make lint      install, then ruff and mypy'
+	@echo 'make clean     remove the virtual environment, caches and demo_run'
+	@echo 'PYTHON=python3.12 chooses the interpreter; WORK_DIR=... the demonstration'"'"'s folder.'
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@python=; \
+	fits='import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))'; \
+	if [ -n "$(PYTHON)" ]; then \
+	  "$(PYTHON)" -c "$$fits" || { echo 'PYTHON=$(PYTHON) is not a Python from 3.10 to 3.13' >&2; exit 1; }; \
+	  python="$(PYTHON)"; \
+	else \
+	  for candidate in $(CANDIDATES); do \
+	    if command -v "$$candidate" >/dev/null 2>&1 && "$$candidate" -c "$$fits" 2>/dev/null; then \
+	      python="$$candidate"; break; \
+	    fi; \
+	  done; \
+	fi; \
+	if [ -z "$$python" ]; then \
+	  echo 'No Python from 3.10 to 3.13 was found; install one, or name one: make install PYTHON=/path/to/python3' >&2; \
+	  exit 1; \
+	fi; \
+	echo "Creating $(VENV) with $$("$$python" --version 2>&1)"; \
+	"$$python" -m venv $(VENV) || { \
+	  echo 'The module venv is missing; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
+	@touch $(STAMP)
+
+# Through the environment, so that any character in a path reaches the program as it is.
+demo: export DEMO_DATA := $(DATA)
+demo: export DEMO_WORK_DIR := $(WORK_DIR)
+demo: install
+	$(BIN)/nnUNetv2_eccam demo --work-dir "$$DEMO_WORK_DIR" $(if $(DATA),--data "$$DEMO_DATA")
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info demo_run
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
