@@ -1,0 +1,140 @@
+"""Convert a data set, as downloaded, to nnU-Net's raw format in $nnUNet_raw.
+
+Every case is checked on the way; the data set appears in $nnUNet_raw complete or not at all, with a
+report (conversion_report.md) beside its dataset.json. An interrupted run goes on where it stopped when
+the same command is given again.
+
+  nnUNetv2_eccam convert msd-heart Task02_Heart
+  nnUNetv2_eccam convert msd-pancreas Task07_Pancreas --split paper
+  nnUNetv2_eccam convert kits19 kits19 --labels regions
+  nnUNetv2_eccam convert tcia-pancreas FOLDER_WITH_IMAGES_AND_LABELS --dry-run
+  nnUNetv2_eccam convert msd Task09_Spleen
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunetv2_eccam.errors import UserError
+
+if TYPE_CHECKING:
+    from .model import Outcome
+
+DATA_SETS = {
+    "msd-heart": "MSD Task02_Heart: the folder with imagesTr, labelsTr, imagesTs and dataset.json",
+    "msd-pancreas": "MSD Task07_Pancreas: the folder with imagesTr, labelsTr, imagesTs and dataset.json",
+    "kits19": "KiTS19: the clone of its repository, with data/case_00000 and so on and the images in them",
+    "tcia-pancreas": "TCIA Pancreas-CT: the folder with the DICOM folders PANCREAS_0001 and so on and the labels",
+    "msd": "any other task of the Decathlon, TaskXX_Name",
+}
+
+SHOWN_WARNINGS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the data set, the source and the options, which are the same for all data sets."""
+    known = "\n".join(f"{key:<14} {text}" for key, text in DATA_SETS.items())
+    parser.formatter_class = argparse.RawTextHelpFormatter
+    parser.add_argument("data_set", metavar="DATASET", choices=DATA_SETS, help=known)
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="the download, unpacked")
+    parser.add_argument(
+        "--id", type=int, dest="dataset_id", help="number XXX in DatasetXXX_Name; each data set has a default"
+    )
+    parser.add_argument("--name", help="Name in DatasetXXX_Name; each data set has a default")
+    parser.add_argument(
+        "--labels",
+        choices=("merged", "apart", "regions"),
+        help="an organ and its lesion as one label (merged: the paper's way and the default\n"
+        "for pancreas and kidney), as two labels, or as nnU-Net's regions",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("cv", "paper"),
+        default="cv",
+        help="cv: all labelled cases for nnU-Net's five folds (the default); paper: the\n"
+        "paper's numbers of training, validation and test cases",
+    )
+    parser.add_argument(
+        "--hold-out",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with cv: N labelled cases go to imagesTs and labelsTs, for testing",
+    )
+    parser.add_argument("--seed", type=int, default=12345, help="decides which cases are held out (default 12345)")
+    parser.add_argument("--leave-out", nargs="+", default=[], metavar="CASE", help="do not convert these cases")
+    parser.add_argument(
+        "-np",
+        type=int,
+        dest="processes",
+        metavar="N",
+        help="cases at once (default: 8, or the number of cores if less); each is in memory as a whole",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print every problem, write nothing")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the data set if it exists, once the new one is complete",
+    )
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert, and say what was done."""
+    if arguments.processes is not None and arguments.processes < 1:
+        raise UserError(f"-np {arguments.processes} is not a number of processes; give 1 or more")
+    options: dict[str, Any] = {
+        "dataset_id": arguments.dataset_id,
+        "name": arguments.name,
+        "labels": arguments.labels,
+        "split": arguments.split,
+        "hold_out": arguments.hold_out,
+        "seed": arguments.seed,
+        "leave_out": tuple(arguments.leave_out),
+        "processes": arguments.processes,
+        "dry_run": arguments.dry_run,
+        "overwrite": arguments.overwrite,
+        "progress": not arguments.no_progress,
+    }
+    try:
+        _say(_convert(arguments.data_set, arguments.source, options))
+    except OSError as error:
+        raise UserError(f"{error.filename or arguments.source}: {error.strerror or error}") from error
+    return 0
+
+
+def _convert(data_set: str, source: Path, options: dict[str, Any]) -> Outcome:
+    if data_set == "kits19":
+        from .kits19 import convert_kits19
+
+        return convert_kits19(source, **options)
+    if data_set == "tcia-pancreas":
+        from .tcia_pancreas import convert_tcia_pancreas
+
+        return convert_tcia_pancreas(source, **options)
+    from .msd import convert_msd
+
+    return convert_msd(source, task=None if data_set == "msd" else data_set, **options)
+
+
+def _say(outcome: Outcome) -> None:
+    if outcome.status == "dry run":
+        print(f"dry run: {outcome.cases} cases are good; nothing was written")
+        return
+    if outcome.status == "already converted":
+        print(f"already converted, nothing to do: {outcome.folder}")
+        return
+    if outcome.resumed:
+        print(f"{outcome.resumed} cases had been finished by an earlier run")
+    for warning in outcome.warnings[:SHOWN_WARNINGS]:
+        print(f"warning: {warning}")
+    if len(outcome.warnings) > SHOWN_WARNINGS:
+        print(f"and {len(outcome.warnings) - SHOWN_WARNINGS} more warnings in the report")
+    print(f"converted {outcome.cases} cases: {outcome.folder}")
+    number = outcome.folder.name[len("Dataset") :][:3].lstrip("0")
+    print(
+        f"the report is {outcome.folder / 'conversion_report.md'}; next: "
+        f"nnUNetv2_plan_and_preprocess -d {number} -c 2d --verify_dataset_integrity"
+    )

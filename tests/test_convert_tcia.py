@@ -1,0 +1,366 @@
+"""TCIA Pancreas-CT: DICOM series to volumes in HU, and the labels' orientation decided by the voxels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conversion_phantoms import (
+    REAL_DATA,
+    abdomen,
+    every_byte,
+    load,
+    nnunets_complaints,
+    save,
+    use_nnunet_folders,
+    write_series,
+    write_tcia,
+)
+from nnunetv2_eccam.dataset_conversion.dicom_series import read_series
+from nnunetv2_eccam.dataset_conversion.orientation_evidence import (
+    BY_NAME,
+    WAYS,
+    decide_way,
+    way_scores,
+)
+from nnunetv2_eccam.dataset_conversion.tcia_pancreas import convert_tcia_pancreas
+
+from nnunetv2_eccam.errors import UserError
+
+SIZE = (36, 36, 20)
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    return use_nnunet_folders(tmp_path, monkeypatch)
+
+
+def quietly(source, **options):
+    return convert_tcia_pancreas(source, processes=1, progress=False, **options)
+
+
+def report_of(folder):
+    return json.loads((folder / "conversion_report.json").read_text())
+
+
+def pancreas(number: int) -> np.ndarray:
+    return np.minimum(abdomen(SIZE, seed=number)[1], 1)
+
+
+def series_folder(source, number):
+    return source / f"Pancreas-CT/PANCREAS_{number:04d}/11-24-2015/Pancreas-1"
+
+
+def symmetric(size, seed) -> tuple[np.ndarray, np.ndarray]:
+    """A ball in a ball: no flip shows."""
+    grid = np.meshgrid(*(np.linspace(-1, 1, length) for length in size), indexing="ij")
+    radius = np.sqrt(sum(axis**2 for axis in grid))
+    image = np.select([radius < 0.4, radius < 0.9], [100, -90], -1000)
+    noise = np.random.default_rng(seed).normal(0, 8, size)
+    return (image + noise).astype(np.int16), (radius < 0.4).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["as stored", "flip y", "flip x z", "transpose", "transpose + flip z"])
+def test_the_planted_orientation_is_found_and_undone(tmp_path, raw, capsys, name):
+    source = write_tcia(tmp_path / "tcia", cases=2, placed=BY_NAME[name].undo)
+
+    folder = quietly(source).folder
+
+    (finding,) = report_of(folder)["findings"]
+    assert finding["decision"] == name
+    assert finding["margin"] > 0.1
+    assert set(finding["scores"]) == {str(way) for way in WAYS}
+    for number in (1, 2):
+        published = load(folder / f"labelsTr/PANCREAS_{number:04d}.nii.gz")
+        assert np.array_equal(published, pancreas(number))
+        image = load(folder / f"imagesTr/PANCREAS_{number:04d}_0000.nii.gz")
+        assert np.array_equal(image, abdomen(SIZE, seed=number)[0])
+        assert image.dtype == np.int16
+    assert nnunets_complaints(folder, capsys) == ""
+    assert finding["answer"] in (folder / "conversion_report.md").read_text()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_every_way_is_told_from_every_other(way):
+    measured = {}
+    for number in (1, 2, 3):
+        image, label = abdomen(SIZE, seed=number)
+        measured[str(number)] = {"scores": way_scores(image, way.undo(label)), "descending": False}
+
+    finding, ways = decide_way(measured)
+
+    assert finding["decision"] == str(way)
+    assert set(ways.values()) == {way}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_undo_is_the_inverse_of_place(way):
+    volume = np.arange(24).reshape(2, 3, 4)
+    assert np.array_equal(way.place(way.undo(volume)), volume)
+    assert np.array_equal(way.undo(way.place(volume)), volume)
+
+
+def test_labels_stored_by_instance_number_are_found_where_the_direction_of_numbers_differs(tmp_path, raw):
+    order = {1: True, 2: False, 3: True}
+    source = write_tcia(tmp_path / "tcia", descending=order.get)
+    for number, descending in order.items():
+        stored = pancreas(number)[:, :, ::-1] if descending else pancreas(number)
+        save(source / f"TCIA_pancreas_labels-02-05-2017/label{number:04d}.nii.gz", np.ascontiguousarray(stored))
+
+    folder = quietly(source).folder
+
+    assert report_of(folder)["findings"][0]["decision"] == "as stored, slices by instance number"
+    for number in order:
+        assert np.array_equal(load(folder / f"labelsTr/PANCREAS_{number:04d}.nii.gz"), pancreas(number))
+
+
+def test_an_ambiguous_anatomy_is_refused_with_the_scores(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia", anatomy=symmetric)
+
+    with pytest.raises(UserError, match=r"cannot be decided from 3 case.*as stored 0\.\d+.*margin 0\.0"):
+        quietly(source)
+
+    assert not (raw / "Dataset282_PancreasCT").exists()
+
+
+def test_one_label_unlike_the_others_is_refused_by_name(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia", cases=4)
+    path = source / "TCIA_pancreas_labels-02-05-2017/label0003.nii.gz"
+    save(path, np.ascontiguousarray(pancreas(3)[:, ::-1]))
+
+    with pytest.raises(UserError, match=r"PANCREAS_0003: its label fits as 'flip y'"):
+        quietly(source)
+
+    assert quietly(source, leave_out=("PANCREAS_0003",)).cases == 3
+
+
+def test_labels_without_image_are_left_out_and_said(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia")
+    for number in (25, 99):
+        save(source / f"TCIA_pancreas_labels-02-05-2017/label{number:04d}.nii.gz", pancreas(1))
+
+    folder = quietly(source).folder
+
+    left_out = report_of(folder)["left_out"]
+    assert "withdrawn by TCIA" in left_out["label0025"]
+    assert "no image has this number" in left_out["label0099"]
+    assert len(list((folder / "labelsTr").iterdir())) == 3
+
+
+def test_an_image_without_label_is_an_error(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia")
+    (source / "TCIA_pancreas_labels-02-05-2017/label0002.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"PANCREAS_0002.* has no label0002\.nii\.gz"):
+        quietly(source)
+    assert quietly(source, leave_out=("PANCREAS_0002",)).cases == 2
+
+
+def test_patients_are_known_by_their_files_where_folders_do_not_tell(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia", cases=2)
+    for number in (1, 2):
+        shutil.move(series_folder(source, number), source / f"series {number}")
+    shutil.rmtree(source / "Pancreas-CT")
+
+    assert quietly(source).cases == 2
+
+
+def test_files_of_another_patient_are_refused(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia", cases=2)
+    write_series(series_folder(source, 2), abdomen(SIZE, seed=2)[0], patient="PANCREAS_0009", name="x2-{:d}")
+    with pytest.raises(UserError, match=r"PANCREAS_0002.* are of PANCREAS_0009"):
+        quietly(source)
+
+
+def test_two_series_with_the_same_number_are_refused_by_name(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia", cases=2)
+    other = source / "Pancreas-CT/PANCREAS_0002/01-01-2016/again"
+    write_series(other, abdomen(SIZE, seed=2)[0], patient="PANCREAS_0002", series="77")
+    with pytest.raises(UserError, match=r"PANCREAS_0002: 2 series have this number \(20 files in .*again"):
+        quietly(source)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:400])
+
+
+POSITIONS = [2.5 * index for index in range(20)]
+BAD_SERIES = {
+    "gantry tilt": ({"shift_per_slice": (0.0, 0.4)}, None, r"gantry tilt of 9\.1 degrees"),
+    "missing slice": ({}, lambda files: files[7].unlink(), r"1 slice\(s\) missing between 0007\.bin .* and 0009\.bin"),
+    "two missing slices": ({}, lambda files: [files[7].unlink(), files[8].unlink()], r"2 slice\(s\) missing"),
+    "duplicated slice": ({}, lambda files: shutil.copy(files[7], files[7].with_name("copy")),
+                         r"0008\.bin and .*copy are at the same place .* duplicated slice"),
+    "uneven spacing": ({"positions": POSITIONS[:10] + [value + 0.6 for value in POSITIONS[10:]]}, None,
+                       r"unevenly spaced slices .* 3\.100 mm between 0010\.bin"),
+    "single slice": ({}, lambda files: [file.unlink() for file in files[1:]], r"only 1 CT slice"),
+    "truncated file": ({}, lambda files: truncate(files[3]), r"0004\.bin is DICOM but cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD_SERIES)
+def test_a_bad_series_is_refused_and_never_resampled(tmp_path, fault):
+    how, spoil, message = BAD_SERIES[fault]
+    files = write_series(tmp_path / "series", abdomen(SIZE)[0], patient="PANCREAS_0005", **how)
+    if spoil:
+        spoil(files)
+
+    with pytest.raises(UserError, match=message) as caught:
+        read_series("PANCREAS_0005", sorted((tmp_path / "series").iterdir()))
+
+    assert "PANCREAS_0005" in str(caught.value) or str(tmp_path / "series") in str(caught.value)
+
+
+def test_a_bad_series_stops_the_conversion_and_a_dry_run_finds_all(tmp_path, raw, capsys):
+    source = write_tcia(tmp_path / "tcia", cases=4)
+    for number in (2, 4):
+        sorted(series_folder(source, number).iterdir())[5].unlink()
+
+    with pytest.raises(UserError, match="missing"):
+        quietly(source)
+    with pytest.raises(UserError, match=r"2 problem\(s\)"):
+        quietly(source, dry_run=True)
+
+    said = capsys.readouterr()
+    assert "PANCREAS_0002" in said.err
+    assert "PANCREAS_0004" in said.err
+    assert "as stored: mean score" in said.out
+    assert not (raw / "Dataset282_PancreasCT").exists()
+
+
+def test_files_in_any_order_with_any_name_give_the_same_volume(tmp_path):
+    image = abdomen(SIZE)[0]
+    files = write_series(tmp_path / "a", image, patient="PANCREAS_0001")
+    expected = read_series("PANCREAS_0001", files)
+    shuffled = [files[index] for index in np.random.default_rng(1).permutation(len(files))]
+
+    found = read_series("PANCREAS_0001", shuffled)
+
+    assert np.array_equal(found.voxels, image)
+    assert np.array_equal(found.voxels, expected.voxels)
+    assert np.array_equal(found.affine_ras, expected.affine_ras)
+    assert np.allclose(found.affine_ras @ [0, 0, 0, 1], [150, 150, -100, 1])
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (2, -1000), (1, 0)])
+def test_stored_values_are_rescaled_to_hounsfield_units(tmp_path, slope, intercept):
+    image = abdomen(SIZE)[0] // 2 * 2
+    files = write_series(tmp_path, image, patient="PANCREAS_0001", slope=slope, intercept=intercept)
+    raw_pixels = np.frombuffer(files[0].read_bytes()[-2 * 36 * 36 :], dtype="<i2").reshape(36, 36)
+
+    found = read_series("PANCREAS_0001", files)
+
+    assert np.array_equal(raw_pixels * slope + intercept, image[:, :, 0].T)
+    assert np.array_equal(found.voxels, image)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_slices_run_to_the_head_whatever_their_numbers(tmp_path, descending):
+    image = abdomen(SIZE)[0]
+    found = read_series("x", write_series(tmp_path, image, patient="PANCREAS_0001", descending=descending))
+    assert np.array_equal(found.voxels, image)
+    assert found.descending is descending
+
+
+def test_a_label_of_another_release_is_refused(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia", cases=2)
+    save(source / "TCIA_pancreas_labels-02-05-2017/label0002.nii.gz", pancreas(2)[:, :, :-1])
+    with pytest.raises(UserError, match=r"label0002\.nii\.gz has 36 x 36 x 19 voxels, its series 36 x 36 x 20"):
+        quietly(source)
+
+
+@pytest.mark.parametrize("part", ["Pancreas-CT", "TCIA_pancreas_labels-02-05-2017"])
+def test_one_half_of_the_download_is_answered_with_the_whole(tmp_path, raw, part):
+    source = write_tcia(tmp_path / "tcia", cases=1)
+    with pytest.raises(UserError, match=rf"give {source}$"):
+        quietly(source / part)
+
+
+def test_an_interrupted_survey_is_not_done_again(tmp_path, raw, monkeypatch):
+    from nnunetv2_eccam.dataset_conversion import tcia_pancreas
+
+    source = write_tcia(tmp_path / "tcia", cases=2)
+    monkeypatch.setattr(tcia_pancreas, "publish_volume", lambda *_: exec("raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        quietly(source)
+    monkeypatch.undo()
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(raw.parent / variable))
+    monkeypatch.setattr(tcia_pancreas, "way_scores", lambda *_: 1 / 0)
+
+    assert quietly(source).cases == 2
+
+
+def test_a_changed_answer_undoes_what_an_interrupted_run_converted(tmp_path, raw, monkeypatch):
+    from nnunetv2_eccam.dataset_conversion import engine
+
+    source = write_tcia(tmp_path / "tcia", cases=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "build_report", lambda *_: exec("raise KeyboardInterrupt"))
+        with pytest.raises(KeyboardInterrupt):
+            quietly(source)
+    for number in (1, 2):
+        label = source / f"TCIA_pancreas_labels-02-05-2017/label{number:04d}.nii.gz"
+        save(label, np.ascontiguousarray(pancreas(number)[::-1]))
+
+    outcome = quietly(source)
+
+    assert outcome.resumed == 0
+    assert report_of(outcome.folder)["findings"][0]["decision"] == "flip x"
+    assert np.array_equal(load(outcome.folder / "labelsTr/PANCREAS_0001.nii.gz"), pancreas(1))
+
+
+def test_output_is_the_same_to_the_byte(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia", cases=2)
+    first = every_byte(quietly(source).folder)
+    assert quietly(source).status == "already converted"
+    shutil.rmtree(raw / "Dataset282_PancreasCT")
+    assert every_byte(quietly(source).folder) == first
+
+
+real_ct = [
+    pytest.mark.real_data,
+    pytest.mark.skipif(not (REAL_DATA / "ct_abdomen").is_dir(), reason="the real CT is not here"),
+]
+
+
+def real_pancreas() -> tuple[np.ndarray, np.ndarray]:
+    """The real CT and its pancreas, x to the left, y to the back, z to the head."""
+    image = load(REAL_DATA / "ct_abdomen/ct.nii.gz")[::-1, ::-1]
+    label = (load(REAL_DATA / "ct_abdomen/organs.nii.gz") == 7)[::-1, ::-1].astype(np.uint8)
+    return np.ascontiguousarray(image), np.ascontiguousarray(label)
+
+
+class TestRealCT:
+    pytestmark = real_ct
+
+    @pytest.mark.parametrize("way", WAYS, ids=str)
+    def test_one_real_pancreas_decides(self, way):
+        image, label = real_pancreas()
+        finding, _ = decide_way({"x": {"scores": way_scores(image, way.undo(label)), "descending": True}})
+        assert finding["decision"] == str(way)
+
+    @pytest.mark.parametrize("organ", [1, 2, 3, 5, 7])
+    def test_every_real_organ_tells_its_orientation_from_the_transposed_too(self, organ):
+        image = load(REAL_DATA / "ct_abdomen/ct.nii.gz")[10:111]  # square, so that no way is ruled out
+        label = load(REAL_DATA / "ct_abdomen/organs.nii.gz")[10:111] == organ
+        scores = way_scores(image, label)
+        assert len(scores) == 16
+        assert max(scores, key=scores.get) == "as stored"
+
+    @pytest.mark.parametrize("name", ["flip z", "flip x y", "transpose + flip y"])
+    def test_a_real_ct_as_a_dicom_series_converts_back(self, tmp_path, raw, capsys, name):
+        image, label = real_pancreas()
+        source = tmp_path / "tcia"
+        write_series(
+            source / "PANCREAS_0001/a/b", image, patient="PANCREAS_0001", spacing=(3.0, 3.0, 3.0), descending=True
+        )
+        stored = np.ascontiguousarray(BY_NAME[name].undo(label))
+        save(source / "labels/label0001.nii.gz", stored, np.diag([1, 1, 1, 1]))
+
+        folder = quietly(source).folder
+
+        assert np.array_equal(load(folder / "imagesTr/PANCREAS_0001_0000.nii.gz"), image)
+        assert np.array_equal(load(folder / "labelsTr/PANCREAS_0001.nii.gz"), label)
+        assert nnunets_complaints(folder, capsys) == ""
