@@ -9,7 +9,7 @@ WORK_DIR ?= demo_run
 PYTHON ?=
 CANDIDATES := python3.13 python3.12 python3.11 python3.10 python3 python
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test lint benchmark clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make demo      install, then the whole way on a generated phantom: convert, plan, train, predict'
 	@echo 'make demo DATA=/path/to/Task02_Heart   the same on a real download'
 	@echo 'make test      install, then lint and run the tests'
+	@echo 'make benchmark  install, then speed and memory beside nnU-Net'"'"'s own network'
 	@echo 'make lint      install, then ruff and mypy'
 	@echo 'make clean     remove the virtual environment, caches and demo_run'
 	@echo 'PYTHON=python3.12 chooses the interpreter; WORK_DIR=... the demonstration'"'"'s folder.'
@@ -58,6 +59,9 @@ test: lint
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+benchmark: install
+	$(BIN)/python -m nnunetv2_eccam.benchmark.speed
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info demo_run

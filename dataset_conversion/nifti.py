@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from isal import isal_zlib  # inflates two to three times as fast as zlib
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import written_whole
@@ -102,22 +103,22 @@ def read_both(image: Path, label: Path | None) -> tuple[Nifti, Nifti | None]:
 
 
 def _inflated(path: Path, content: bytes) -> Iterator[bytes]:
-    """Yield a gzip file's content in pieces; zlib checks each member's CRC and length at its end."""
+    """Yield a gzip file's content in pieces; each member's CRC and length are checked at its end."""
     if not content:
         raise UserError(f"{path} is empty; download or copy it again")
     if not content.startswith(b"\x1f\x8b"):
         raise UserError(f"{path} is not a gzip-compressed NIfTI file; replace it by the original download")
-    decompressor = zlib.decompressobj(GZIP)
+    decompressor = isal_zlib.decompressobj(GZIP)
     for start in range(0, len(content), READ_BYTES):
         block = content[start : start + READ_BYTES]
         try:
             while block:
                 if decompressor.eof:
-                    decompressor = zlib.decompressobj(GZIP)
+                    decompressor = isal_zlib.decompressobj(GZIP)
                 if piece := decompressor.decompress(block, INFLATE_BYTES):
                     yield piece
                 block = decompressor.unused_data.lstrip(b"\0") if decompressor.eof else decompressor.unconsumed_tail
-        except zlib.error as error:
+        except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stubs declare an instance
             raise UserError(f"{path} is damaged ({error}); download or copy it again") from None
     if not decompressor.eof:
         raise UserError(f"{path} is truncated: it ends in the middle of its gzip stream; download or copy it again")

@@ -1,7 +1,8 @@
 """``nnUNetv2_eccam``: one command, one verb for each thing that nnU-Net's own commands do not do.
 
-A verb is a module with ``add_arguments(parser)`` and ``run(arguments)``. Modules import what is heavy
-(torch, SimpleITK) inside ``run``, so that ``--help`` answers at once.
+A verb is a module with ``add_arguments(parser)`` and ``run(arguments)``, or with ``main(words)`` where the
+words are another program's to parse. Modules import what is heavy (torch, SimpleITK) when they run, so that
+``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nnunetv2_eccam.errors import UserError
 
@@ -25,6 +26,9 @@ class Verb(NamedTuple):
 VERBS: dict[str, Verb] = {
     "convert": Verb("nnunetv2_eccam.dataset_conversion.command", "a downloaded data set to nnU-Net's raw format"),
     "plans": Verb("nnunetv2_eccam.plans.command", "add EC-CaM-UNet's configurations to a data set's plans"),
+    "predict": Verb(
+        "nnunetv2_eccam.inference.command", "nnUNetv2_predict with several tiles in one call of the network"
+    ),
     "demo": Verb("nnunetv2_eccam.demo.command", "the whole way on a phantom or on your data, in minutes"),
     "trainer-path": Verb("nnunetv2_eccam.lookup.command", "the folder for nnUNet_extTrainer, if set by hand"),
 }
@@ -47,17 +51,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def build_verb_parser(name: str) -> argparse.ArgumentParser:
-    """Build a verb's parser, importing its module."""
-    module = importlib.import_module(VERBS[name].module)
+def run_verb(name: str, words: Sequence[str]) -> int:
+    """Parse a verb's words and run it, importing its module.
+
+    Raises:
+        UserError: what the user gave is wrong.
+    """
+    module: Any = importlib.import_module(VERBS[name].module)
+    if hasattr(module, "main"):
+        return int(module.main(words))
     parser = argparse.ArgumentParser(
         prog=f"nnUNetv2_eccam {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    parser.set_defaults(run=module.run)
-    return parser
+    # Options may stand between positional arguments, which plain parse_args does not allow for lists.
+    return int(module.run(parser.parse_intermixed_args(words)))
 
 
 def _version() -> str:
@@ -75,12 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     verb = build_parser().parse_args(words[:1]).verb
-    parser = build_verb_parser(verb)
-    # Options may stand between positional arguments, which plain parse_args does not allow for lists.
-    parse = parser.parse_args if parser._subparsers is not None else parser.parse_intermixed_args
-    arguments = parse(words[1:])
     try:
-        return int(arguments.run(arguments) or 0)
+        return run_verb(verb, words[1:])
     except UserError as error:
         print(f"nnUNetv2_eccam {verb}: error: {error}", file=sys.stderr)
         return 1

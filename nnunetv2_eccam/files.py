@@ -34,9 +34,16 @@ def written_whole(target: Path) -> Iterator[Path]:
 
 
 def write_json(target: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, whole or not at all, keeping the order of its keys."""
-    with written_whole(target) as partial:
-        partial.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    """Write ``content`` as indented JSON, whole or not at all, keeping the order of its keys.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written to.
+    """
+    try:
+        with written_whole(target) as partial:
+            partial.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
 def read_json(source: Path) -> Any:

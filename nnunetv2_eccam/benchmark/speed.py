@@ -1,0 +1,174 @@
+"""EC-CaM-UNet beside nnU-Net's PlainConvUNet: one table of seconds, memory, parameters, multiply-adds.
+
+  make benchmark                                     on the CPU, and on a GPU if there is one
+  python -m nnunetv2_eccam.benchmark.speed --help    sizes, batch, repeats
+
+Every ratio is of two networks with the same stages, widths, patch, batch and norm, timed in turn in one run.
+The floor is the time that the forward pass's multiply-adds would take at the measured rate of a plain
+convolution, or its bytes at the measured rate of a copy, whichever is longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from torch import nn
+from tqdm import tqdm
+
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.benchmark.measure import (
+    Cost,
+    Machine,
+    forward_bytes,
+    forward_gflops,
+    forward_job,
+    interleaved_seconds,
+    measure_machine,
+    median_ratio,
+    step_job,
+    training_memory,
+)
+from nnunetv2_eccam.blocks.multi_scale import dilations_for
+
+INSTANCE: dict[str, Any] = {"norm_op": nn.InstanceNorm2d, "nonlin": nn.LeakyReLU}
+BATCH: dict[str, Any] = {"norm_op": nn.BatchNorm2d, "nonlin": nn.ReLU}
+
+
+def networks(widths: Sequence[int], patch: Sequence[int]) -> list[tuple[str, str, Any]]:
+    """Give name, name of the network it is compared with, and network, for each row."""
+    shared: dict[str, Any] = {
+        "n_stages": len(widths),
+        "features_per_stage": list(widths),
+        "conv_op": nn.Conv2d,
+        "kernel_sizes": [[3, 3]] * len(widths),
+        "strides": [[1, 1]] + [[2, 2]] * (len(widths) - 1),
+        "n_conv_per_stage": [2] * len(widths),
+        "num_classes": 2,
+        "n_conv_per_stage_decoder": [2] * (len(widths) - 1),
+        "conv_bias": True,
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin_kwargs": {"inplace": True},
+    }
+    bottleneck = [n // 2 ** (len(widths) - 1) for n in patch]
+    paper: dict[str, Any] = {
+        "norm_per_branch": True,
+        "downsampling": "max_pool",
+        "attention_scale": 1.0,
+        "dilations": [rate for rate in (6, 12, 18) if rate < max(bottleneck)] or [1],
+    }
+    rows: list[tuple[str, str, Any]] = [
+        ("PlainConvUNet, instance norm", "", PlainConvUNet(1, **shared, **INSTANCE)),
+        (
+            "EC-CaM-UNet, practical",
+            "PlainConvUNet, instance norm",
+            ECCaMUNet(1, **shared, **INSTANCE, dilations=dilations_for(bottleneck)),
+        ),
+        ("PlainConvUNet, batch norm", "", PlainConvUNet(1, **shared, **BATCH)),
+        ("EC-CaM-UNet, paper", "PlainConvUNet, batch norm", ECCaMUNet(1, **shared, **BATCH, **paper)),
+    ]
+    return rows
+
+
+def measure(
+    rows: Sequence[tuple[str, str, Any]], image: torch.Tensor, repeats: int, compiled: bool
+) -> tuple[dict[str, Cost], dict[str, dict[str, list[float]]]]:
+    """Measure every row; give its costs, and the seconds of each round for the ratios."""
+    device, amp = image.device, image.device.type == "cuda"
+    jobs: dict[str, list[Any]] = {"forward": [], "step": []}
+    static: dict[str, tuple[int, float, int, int]] = {}
+    for name, _, network in tqdm(rows, desc="counting", file=sys.stderr):
+        network.to(device)
+        network.decoder.deep_supervision = False
+        size = sum(p.numel() for p in network.parameters())
+        gflops, moved = forward_gflops(network, image), forward_bytes(network, image)
+        run: Any = torch.compile(network) if compiled else network
+        jobs["forward"].append(forward_job(run, image, amp))
+        network.decoder.deep_supervision = True
+        memory = training_memory(network, image, amp)
+        static[name] = (size, gflops, memory, moved)
+        jobs["step"].append(step_job(run, image, amp))
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for kind, supervised in (("forward", False), ("step", True)):
+        for _, _, network in rows:
+            network.decoder.deep_supervision = supervised
+        times = interleaved_seconds(jobs[kind], device, repeats, title=kind)
+        seconds[kind] = {name: taken for (name, _, _), taken in zip(rows, times, strict=True)}
+    costs = {
+        name: Cost(
+            size,
+            gflops,
+            statistics.median(seconds["forward"][name]),
+            statistics.median(seconds["step"][name]),
+            memory,
+            moved,
+        )
+        for name, (size, gflops, memory, moved) in static.items()
+    }
+    return costs, seconds
+
+
+def table(
+    rows: Sequence[tuple[str, str, Any]],
+    costs: dict[str, Cost],
+    seconds: dict[str, dict[str, list[float]]],
+    machine: Machine,
+) -> str:
+    """Lay the measurements out as a Markdown table; ratios are to the PlainConvUNet of the same norm."""
+    lines = [
+        "| network | parameters, M | multiply-adds, G | forward, ms | ratio | floor, ms | forward / floor "
+        "| training step, ms | ratio | training memory, MiB | ratio |",
+        "| --- |" + " ---: |" * 10,
+    ]
+    for name, reference, _ in rows:
+        cost, floor = costs[name], machine.floor_seconds(costs[name])
+
+        def ratio(kind: str, name: str = name, reference: str = reference) -> str:
+            return f"{median_ratio(seconds[kind][name], seconds[kind][reference]):.2f}" if reference else ""
+
+        memory = f"{cost.memory_bytes / costs[reference].memory_bytes:.2f}" if reference else ""
+        lines.append(
+            f"| {name} | {cost.parameters / 1e6:.2f} | {cost.gflops:.2f} | {cost.forward_seconds * 1e3:.1f} "
+            f"| {ratio('forward')} | {floor * 1e3:.1f} | {cost.forward_seconds / floor:.1f} "
+            f"| {cost.step_seconds * 1e3:.1f} | {ratio('step')} | {cost.memory_bytes / 2**20:.0f} | {memory} |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark on every device that is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patch", type=int, nargs=2, default=[256, 256], metavar="N", help="default: 256 256")
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128, 256, 512], help="of the stages")
+    parser.add_argument("--batch", type=int, help="default: 2 on a CPU, 12 on a GPU")
+    parser.add_argument("--repeats", type=int, default=7, help="timed rounds (default: 7)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: both, if there is a GPU")
+    arguments = parser.parse_args(argv)
+    devices = [arguments.device] if arguments.device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    for name in devices:
+        device = torch.device(name)
+        on_gpu = device.type == "cuda"
+        batch = arguments.batch or (12 if on_gpu else 2)
+        machine = measure_machine(device, on_gpu)
+        image = torch.randn(batch, 1, *arguments.patch, device=device)
+        rows = networks(arguments.widths, arguments.patch)
+        costs, seconds = measure(rows, image, arguments.repeats, compiled=on_gpu)
+        what = torch.cuda.get_device_name() + ", compiled, AMP" if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+        print(
+            f"\n{what}; torch {torch.__version__}; patch {arguments.patch}, batch {batch}, {arguments.repeats} rounds"
+        )
+        print(
+            f"measured rates: {machine.multiply_adds_per_second / 1e9:.0f} G multiply-adds/s of a plain 3x3 "
+            f"convolution, {machine.bytes_per_second / 1e9:.1f} GB/s of a copy\n"
+        )
+        print(table(rows, costs, seconds, machine))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Predict as nnUNetv2_predict does, with several tiles and mirrored copies in one call of the network.
+
+  nnUNetv2_eccam predict -i FOLDER -o FOLDER -d DATASET -c 2d [...]
+
+Works with any model that nnU-Net trained, whatever its trainer. All options are nnUNetv2_predict's, listed
+below, and one is added:
+
+  --batch-size N        samples in one call of the network at most; a sample is one tile in one of its
+                        mirrored copies (default: measured, by time and free memory)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from nnunetv2_eccam.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the verb; it parses its words itself, since nearly all of them are nnU-Net's to parse.
+
+    Args:
+        words: what follows the verb.
+
+    Raises:
+        UserError: an input is missing or wrong.
+    """
+    arguments, nnunet_words = _own_parser().parse_known_args(list(words))
+    if {"-h", "--help"} & set(nnunet_words):
+        print(__doc__)
+
+    from nnunetv2.inference import predict_from_raw_data as nnunet
+
+    _run_nnunet(nnunet, nnunet_words, arguments.batch_size)
+    return 0
+
+
+def _own_parser() -> argparse.ArgumentParser:
+    """Make the parser of this verb's own option; an abbreviation may be meant for nnU-Net's parser."""
+    parser = argparse.ArgumentParser(prog="nnUNetv2_eccam predict", add_help=False, allow_abbrev=False)
+    parser.add_argument("--batch-size", type=_positive, metavar="N")
+    return parser
+
+
+def _positive(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {word}")
+    return int(word)
+
+
+def _run_nnunet(nnunet: ModuleType, words: Sequence[str], batch_size: int | None) -> None:
+    """Run nnU-Net's own entry point with another predictor.
+
+    Until it makes the predictor, nnU-Net only looks at what the user gave (options, variables, the data
+    set's name), so what it raises until then is the user's to mend. Later errors are not touched, but
+    for the files that :func:`_predictor_class` looks for.
+    """
+    from nnunetv2_eccam.inference.validation import replaced
+
+    made: list[BatchedPredictor] = []
+    predictor = _predictor_class(batch_size, made)
+    with replaced(sys, "argv", ["nnUNetv2_eccam predict", *words]), replaced(nnunet, "nnUNetPredictor", predictor):
+        try:
+            nnunet.predict_entry_point()
+        except (AssertionError, OSError, RuntimeError, ValueError) as error:
+            if made or isinstance(error, UserError):
+                raise
+            raise UserError(" ".join(str(error).split())) from error
+
+
+def _predictor_class(batch_size: int | None, made: list[BatchedPredictor]) -> type[BatchedPredictor]:
+    """Make the predictor that nnU-Net's entry point is given.
+
+    Args:
+        batch_size: see :class:`BatchedPredictor`.
+        made: every predictor that is made is put here.
+    """
+    import torch
+
+    from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
+
+    class CheckedPredictor(BatchedPredictor):
+        """Looks for the model and the images before it uses them."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, batch_size=batch_size, **kwargs)
+            made.append(self)
+            if self.device.type == "cuda" and not torch.cuda.is_available():
+                raise UserError("there is no CUDA device that torch can use; predict on the CPU with -device cpu")
+
+        def initialize_from_trained_model_folder(
+            self, model_training_output_dir: str, use_folds: Any, checkpoint_name: str = "checkpoint_final.pth"
+        ) -> None:
+            _check_model(Path(model_training_output_dir), use_folds, checkpoint_name)
+            super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
+
+        def _manage_input_and_output_lists(self, source: Any, *args: Any, **kwargs: Any) -> Any:
+            _check_images(source, self.dataset_json["file_ending"])
+            return super()._manage_input_and_output_lists(source, *args, **kwargs)
+
+    return CheckedPredictor
+
+
+def _check_model(folder: Path, folds: Iterable[int | str] | None, checkpoint_name: str) -> None:
+    if not folder.is_dir():
+        raise UserError(f"there is no trained model at {folder}; check -d, -tr, -p, -c and nnUNet_results")
+    for name in ("plans.json", "dataset.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing, which nnU-Net writes when it trains a model")
+    missing = [fold for fold in folds or () if not (folder / f"fold_{fold}" / checkpoint_name).is_file()]
+    if missing:
+        trained = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint_name}"))
+        raise UserError(
+            f"{folder} has no {checkpoint_name} for fold {', '.join(map(str, missing))}; "
+            + (f"it has one for {', '.join(trained)}: give -f {' '.join(trained)}" if trained else "it has none")
+        )
+
+
+def _check_images(source: Any, file_ending: str) -> None:
+    if not isinstance(source, str):
+        return
+    if not Path(source).is_dir():
+        raise UserError(f"{source} is not a folder; -i is the folder of the images")
+    if not any(path.name.endswith(f"_0000{file_ending}") for path in Path(source).iterdir()):
+        raise UserError(
+            f"{source} has no images of this data set: their names end in _0000{file_ending}, _0001{file_ending} "
+            f"and so on, one for each channel"
+        )

@@ -1,0 +1,763 @@
+"""The batched predictor against nnU-Net's own: logits, files, how the batch is chosen, what happens without memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nnunetv2.inference import predict_from_raw_data
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.inference import batched_predictor, command, measurement
+from nnunetv2_eccam.inference.batch_choice import TIMED_CALLS, WARM_UP_CALLS, BatchChoice
+from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
+from nnunetv2_eccam.inference.logit_sum import LogitSum
+from nnunetv2_eccam.inference.validation import batched_validation
+
+PATCH = {2: [16, 24], 3: [8, 16, 16]}
+IMAGE = {2: (3, 29, 40), 3: (11, 21, 30)}
+CALLS = WARM_UP_CALLS + TIMED_CALLS
+
+
+def unet(network_class, dimension: int, channels: int = 1) -> nn.Module:
+    torch.manual_seed(0)
+    arguments = {
+        "input_channels": channels, "num_classes": 3, "n_stages": 3, "features_per_stage": [4, 6, 8],
+        "conv_op": (nn.Conv2d, nn.Conv3d)[dimension - 2], "kernel_sizes": 3, "strides": [1, 2, 2],
+        "n_conv_per_stage": 1, "n_conv_per_stage_decoder": 1, "conv_bias": True,
+        "norm_op": (nn.InstanceNorm2d, nn.InstanceNorm3d)[dimension - 2],
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "nonlin": nn.LeakyReLU, "nonlin_kwargs": {"inplace": True},
+    }  # fmt: skip
+    if network_class is ECCaMUNet:
+        arguments.update(dilations=[1, 2])
+        del arguments["conv_bias"]
+    return network_class(**arguments)
+
+
+class Lopsided(nn.Module):
+    """A cheap network that no mirroring leaves as it is, and that says which batches it was given.
+
+    Args:
+        memory: samples that fit; a larger batch raises what CUDA raises.
+    """
+
+    def __init__(self, dimension: int = 2, memory: float = float("inf")) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        conv, norm = ((nn.Conv2d, nn.InstanceNorm2d), (nn.Conv3d, nn.InstanceNorm3d))[dimension - 2]
+        self.layers = nn.Sequential(conv(1, 2, 3, padding=1), norm(2, affine=True), nn.ReLU(), conv(2, 3, 2))
+        self.memory = memory
+        self.batches: list[int] = []
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        if len(x) > self.memory:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.layers(nn.functional.pad(x, [0, 1] * (x.ndim - 2)))
+
+
+def predictor_of(predictor_class, network, patch, mirror_axes=None, weights=None, **options):
+    with contextlib.redirect_stdout(None):
+        predictor = predictor_class(device=torch.device("cpu"), allow_tqdm=False, **options)
+    plans = PlansManager({"configurations": {"it": {"patch_size": list(patch), "architecture": {}}}})
+    dataset = {"labels": {"background": 0, "organ": 1, "lesion": 2}}
+    predictor.manual_initialization(
+        network, plans, plans.get_configuration("it"), weights or [network.state_dict()], dataset, "it", mirror_axes
+    )
+    return predictor
+
+
+def assert_as_nnunets(network, image, patch, mirror_axes=None, batch_size=None, **options) -> BatchedPredictor:
+    """Compare logits; both are sums in half precision, whose last bits a batch's own float32 may tip."""
+    expected = predictor_of(nnUNetPredictor, network, patch, mirror_axes, **options)
+    expected = expected.predict_logits_from_preprocessed_data(image)
+    if isinstance(network, Lopsided):
+        network.batches.clear()
+    predictor = predictor_of(BatchedPredictor, network, patch, mirror_axes, batch_size=batch_size, **options)
+    logits = predictor.predict_logits_from_preprocessed_data(image)
+    assert logits.dtype == expected.dtype
+    assert logits.shape == expected.shape == (3, *image.shape[1:])
+    torch.testing.assert_close(logits, expected, rtol=2e-3, atol=2e-3 * float(expected.abs().max()))
+    return predictor
+
+
+# ---- the same logits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network_class", [PlainConvUNet, ECCaMUNet])
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_u_nets_logits_are_nnunets(network_class, dimension, mirrored):
+    network = unet(network_class, dimension, channels=2)
+    image = torch.randn(2, *IMAGE[dimension])
+    axes = tuple(range(dimension)) if mirrored else None
+    assert_as_nnunets(network, image, PATCH[dimension], axes, batch_size=8)
+    assert_as_nnunets(network, image, PATCH[dimension], axes)
+
+
+@given(
+    dimension=st.sampled_from([2, 3]),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 14), st.integers(1, 14)),
+    patch=st.tuples(st.integers(2, 5), st.integers(2, 6), st.integers(2, 6)),
+    axes=st.sampled_from([None, (0,), (1,), (0, 1), (0, 1, 2)]),
+    batch_size=st.one_of(st.none(), st.integers(1, 23)),
+    gaussian=st.booleans(),
+    mirroring=st.booleans(),
+    step=st.sampled_from([0.5, 0.8, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_image_patch_and_batch_gives_nnunets_logits(
+    dimension, size, patch, axes, batch_size, gaussian, mirroring, step
+):
+    if axes is not None:
+        axes = tuple(axis for axis in axes if axis < dimension)
+    torch.manual_seed(sum(size))
+    options = {"use_gaussian": gaussian, "use_mirroring": mirroring, "tile_step_size": step}
+    network = Lopsided(dimension)
+    patch = patch[3 - dimension :]
+    assert_as_nnunets(network, torch.randn(1, *size), patch, axes, batch_size, **options)
+    assert max(network.batches) <= (batch_size or measurement.LARGEST_BATCH_ELSEWHERE)
+
+
+def test_the_comparison_notices_a_wrong_flip(monkeypatch):
+    image = torch.randn(1, *IMAGE[2])
+    monkeypatch.setattr(BatchedPredictor, "_mirrorings", lambda self, dimension: [(), (2,), (2,), (3,)])
+    with pytest.raises(AssertionError, match="not close"):
+        assert_as_nnunets(Lopsided(), image, PATCH[2], (0, 1), batch_size=8)
+
+
+def test_one_sample_at_a_time_is_nnunets_to_the_bit():
+    network, image = Lopsided(), torch.randn(1, *IMAGE[2])
+    results = [
+        predictor_of(cls, network, PATCH[2], (0, 1), **kw).predict_sliding_window_return_logits(image)
+        for cls, kw in ((nnUNetPredictor, {}), (BatchedPredictor, {"batch_size": 1}))
+    ]
+    assert torch.equal(*results)
+
+
+def test_several_folds_are_averaged():
+    network, other = Lopsided(), Lopsided()
+    first = {name: value.clone() for name, value in network.state_dict().items()}
+    second = {name: 1.5 * value for name, value in first.items()}
+    image = torch.randn(1, *IMAGE[2])
+    assert_as_nnunets(network, image, PATCH[2], (0,), 6, weights=[first, second])
+    both, one = (
+        predictor_of(BatchedPredictor, other, PATCH[2], weights=weights).predict_logits_from_preprocessed_data(image)
+        for weights in ([first, second], [first])
+    )
+    assert not torch.allclose(both, one)
+
+
+def test_the_wrapper_for_several_gpus_is_left_out():
+    """In its place batch norm's buffers would be sent around at every call, which other processes wait for."""
+    network = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3)).eval()
+    image = torch.randn(1, *IMAGE[2])
+    expected = predictor_of(BatchedPredictor, network, PATCH[2], batch_size=2).predict_sliding_window_return_logits(
+        image
+    )
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(network)
+        wrapped.forward = None
+        logits = predictor_of(BatchedPredictor, wrapped, PATCH[2], batch_size=2).predict_sliding_window_return_logits(
+            image
+        )
+    finally:
+        dist.destroy_process_group()
+    assert torch.equal(logits, expected)
+
+
+def test_threads_that_read_and_add_change_nothing(monkeypatch):
+    monkeypatch.setattr(batched_predictor, "_executor", lambda apart: ThreadPoolExecutor(max_workers=1))
+    assert_as_nnunets(Lopsided(), torch.randn(1, 9, 29, 40), PATCH[2], (0, 1), batch_size=8)
+
+
+def test_threads_are_used_where_the_network_is_on_another_device():
+    with batched_predictor._executor(True) as apart, batched_predictor._executor(False) as together:
+        assert isinstance(apart, ThreadPoolExecutor)
+        ahead = together.submit(sum, [1, 2])
+        assert ahead.done()
+        assert ahead.result() == 3
+
+
+def test_infinite_logits_are_refused_as_nnunet_refuses_them():
+    class Huge(Lopsided):
+        def forward(self, x):
+            return 1e6 * super().forward(x)
+
+    for predictor_class in (nnUNetPredictor, BatchedPredictor):
+        with pytest.raises(RuntimeError, match="inf"):
+            predictor_of(predictor_class, Huge(), PATCH[2]).predict_sliding_window_return_logits(
+                torch.randn(1, *IMAGE[2])
+            )
+
+
+def test_axes_that_a_tile_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="tiles have 2 axes"):
+        predictor_of(BatchedPredictor, Lopsided(), PATCH[2], (0, 2)).predict_sliding_window_return_logits(
+            torch.randn(1, *IMAGE[2])
+        )
+
+
+@pytest.mark.parametrize("batch_size", [0, -2])
+def test_a_batch_size_below_one_is_refused(batch_size):
+    with pytest.raises(ValueError, match=f"at least 1, got {batch_size}"):
+        BatchedPredictor(device=torch.device("cpu"), batch_size=batch_size)
+
+
+# ---- which batches ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "axes", "expected"),
+    [
+        (8, (0, 1), [8, 8, 4]),  # five tiles of four copies, two at a time
+        (11, (0, 1), [8, 8, 4]),  # whole tiles only
+        (3, (0, 1), [3, 1] * 5),  # copies of one tile
+        (3, None, [3, 2]),
+        (64, (0,), [10]),
+    ],
+)
+def test_batches_hold_whole_tiles_or_copies_of_one(batch_size, axes, expected):
+    network = Lopsided()
+    assert_as_nnunets(network, torch.randn(1, 5, 16, 24), PATCH[2], axes, batch_size)
+    assert network.batches == expected
+
+
+def test_mirrored_copies_of_several_tiles_share_a_batch_as_far_as_it_goes():
+    network = Lopsided()
+    predictor = predictor_of(BatchedPredictor, network, PATCH[2], (0, 1))
+    predictor._choice = BatchChoice(64, fixed=8)
+    predictor._internal_maybe_mirror_and_predict(torch.randn(3, 1, 16, 24))
+    assert network.batches == [6, 6]
+
+
+def drive(choice: BatchChoice, pace, used=lambda n: n, memory=1e9, images=1) -> list[int]:
+    """Record calls of a network with ``pace(n)`` seconds per sample until the choice is settled."""
+    tried = []
+    for _ in range(200):
+        if choice.settled:
+            return tried
+        tried.append(choice.size)
+        choice.record(choice.size, pace(choice.size) * choice.size, used(choice.size), memory)
+    raise AssertionError("never settled")
+
+
+@pytest.mark.parametrize(
+    ("pace", "chosen", "tried"),
+    [
+        (lambda n: 1.0, 1, [1, 2]),  # no gain: as nnU-Net
+        (lambda n: 1.0 + 0.1 * n, 1, [1, 2]),  # slower
+        (lambda n: max(1 / n, 1 / 8), 8, [1, 2, 4, 8, 16]),
+        (lambda n: 1 / n, 32, [1, 2, 4, 8, 16, 32]),  # up to the largest
+        (lambda n: 1 - 0.02 * (n > 1), 1, [1, 2]),  # a gain within the noise
+    ],
+)
+def test_a_batch_is_doubled_while_a_sample_gets_faster(pace, chosen, tried):
+    choice = BatchChoice(largest=32)
+    assert drive(choice, pace) == [size for size in tried for _ in range(CALLS)]
+    assert choice.size == chosen
+
+
+def test_a_batch_is_doubled_only_into_free_memory():
+    choice = BatchChoice(largest=64)
+    drive(choice, lambda n: 1 / n, used=lambda n: 10 * n, memory=85)
+    assert choice.size == 8
+    choice.start_image(memory=45)  # an image with larger results
+    assert choice.size == 4
+    choice.start_image(memory=3)
+    assert choice.size == 1
+    choice.start_image(memory=85)
+    assert choice.size == 8
+
+
+def test_the_first_call_of_a_size_and_a_hiccup_do_not_count():
+    choice = BatchChoice(largest=2)
+    for seconds in (0.1, 1.0, 1.0, 1.0, 90.0, 50.0, 1.0, 2.0):
+        choice.record(choice.size, seconds, 1, 1e9)
+    assert choice.settled
+    assert choice.size == 2
+
+
+def test_only_full_batches_are_measured():
+    choice = BatchChoice(largest=8)
+    for _ in range(CALLS):
+        choice.record(1, 1.0, 1, 1e9)
+    assert choice.size == 2
+    for _ in range(10):
+        choice.record(1, 1.0, 1, 1e9)
+    assert not choice.settled
+    choice.finish_image()
+    assert not choice.settled  # this image filled batches of one
+    choice.start_image(1e9)
+    choice.record(1, 1.0, 1, 1e9)
+    choice.finish_image()  # this one had a single sample, and the next ones may, too
+    assert choice.settled
+    assert choice.size == 1
+
+
+def test_a_given_batch_size_is_not_measured():
+    choice = BatchChoice(largest=8, fixed=12)
+    assert choice.settled
+    choice.record(12, 1.0, 1e12, 1.0)
+    choice.start_image(memory=1.0)
+    assert choice.size == 12
+
+
+def test_the_predictor_takes_the_size_that_its_clock_prefers(monkeypatch):
+    """A network that takes a second per call, whatever the batch, and 10 bytes per sample of 45 that are free."""
+    clock, memory = {"now": 0.0}, {"free": 45.0}
+
+    class Timed(Lopsided):
+        def forward(self, x):
+            clock["now"] += 1.0
+            return super().forward(x)
+
+    def measured_call(network, samples, _original=measurement.measured_call):
+        logits, cost = _original(network, samples, lambda: clock["now"])
+        return logits, cost._replace(used=10.0 * len(samples))
+
+    monkeypatch.setattr(measurement, "measured_call", measured_call)
+    monkeypatch.setattr(measurement, "usable_memory", lambda device: memory["free"])
+    network = Timed()
+    predictor = assert_as_nnunets(network, torch.randn(1, 20, 16, 24), PATCH[2], (0, 1))
+    assert predictor._choice.settled
+    assert predictor._choice.size == 4
+    assert set(network.batches) == {1, 2, 4}
+    network.batches.clear()
+    predictor.predict_sliding_window_return_logits(torch.randn(1, 6, 16, 24))
+    assert network.batches == [4] * 6  # nothing is measured again
+    network.batches.clear()
+    memory["free"] = 25.0
+    predictor.predict_sliding_window_return_logits(torch.randn(1, 2, 16, 24))
+    assert network.batches == [2] * 4
+
+
+def test_images_too_small_to_fill_a_larger_batch_end_the_measuring():
+    predictor = predictor_of(BatchedPredictor, Lopsided(), PATCH[2])
+    settled = []
+    for _ in range(CALLS + 1):
+        predictor.predict_sliding_window_return_logits(torch.randn(1, 1, 16, 24))
+        settled.append(predictor._choice.settled)
+    assert settled == [False] * CALLS + [True]
+    assert predictor._choice.size == 1
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on():
+    image = torch.randn(1, 6, 16, 24)
+    network = Lopsided(memory=5)
+    predictor = assert_as_nnunets(network, image, PATCH[2], (0, 1), batch_size=16)
+    assert network.batches == [16, 8, *[4] * 6]
+    predictor.predict_sliding_window_return_logits(image)
+    assert network.batches[8:] == [4] * 6  # it is remembered
+
+
+def test_out_of_memory_in_the_midst_of_a_tiles_copies_begins_the_tile_anew():
+    network = Lopsided(memory=2)
+    assert_as_nnunets(network, torch.randn(1, 2, 16, 24), PATCH[2], (0, 1), batch_size=4)
+    assert network.batches == [4, 2, 2, 2, 2]
+
+
+def test_a_single_sample_that_does_not_fit_is_an_error():
+    predictor = predictor_of(BatchedPredictor, Lopsided(memory=0), PATCH[2], batch_size=8)
+    with pytest.raises(torch.OutOfMemoryError):
+        predictor.predict_sliding_window_return_logits(torch.randn(1, *IMAGE[2]))
+
+
+def test_another_error_is_not_taken_for_missing_memory():
+    class Broken(Lopsided):
+        def forward(self, x):
+            self.batches.append(len(x))
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    network = Broken()
+    predictor = predictor_of(BatchedPredictor, network, PATCH[2], batch_size=8)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        predictor.predict_sliding_window_return_logits(torch.randn(1, *IMAGE[2]))
+    assert len(network.batches) == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"],
+)
+def test_other_devices_words_for_missing_memory_are_known(message):
+    assert measurement.is_out_of_memory(RuntimeError(message))
+    assert not measurement.is_out_of_memory(ValueError(message))
+
+
+def test_nnunets_second_attempt_has_the_memory_of_the_first(monkeypatch):
+    """Frames of the failed attempt must not keep the image's results alive while nnU-Net tries again."""
+    import gc
+    import weakref
+
+    kept: list[weakref.ref] = []
+
+    class Sums(LogitSum):
+        def __init__(self, *args):
+            super().__init__(*args)
+            kept.append(weakref.ref(self))
+
+    monkeypatch.setattr(batched_predictor, "LogitSum", Sums)
+
+    class Failing(Lopsided):
+        def forward(self, x):
+            activations = torch.zeros(3)
+            kept.append(weakref.ref(activations))
+            raise RuntimeError("no luck")
+
+    predictor = predictor_of(BatchedPredictor, Failing(), PATCH[2])
+    with torch.inference_mode():
+        try:
+            predictor._internal_predict_sliding_window_return_logits(
+                torch.randn(1, 1, 16, 24), [(slice(None), 0, slice(0, 16), slice(0, 24))], False
+            )
+        except RuntimeError:
+            gc.collect()
+            alive = [reference() for reference in kept]
+    assert alive == [None, None]
+
+
+def test_nnunets_second_attempt_is_not_bound_to_the_firsts_batch():
+    """With the results on the CPU there is more memory for the network."""
+
+    class Crowded(Lopsided):
+        def forward(self, x):
+            self.memory = 8 if 1 in self.batches else 0  # until nnU-Net has given up having all on the device
+            return super().forward(x)
+
+    network = Crowded()
+    predictor = predictor_of(BatchedPredictor, network, PATCH[2], batch_size=4)
+    predictor.perform_everything_on_device = True
+    predictor.predict_sliding_window_return_logits(torch.randn(1, 8, 16, 24))
+    assert network.batches == [4, 2, 1, 4, 4]
+
+
+def test_a_compiled_network_is_compiled_for_one_batch_size_only():
+    shapes = []
+
+    def backend(graph, inputs):
+        shapes.append(tuple(inputs[-1].shape))
+        return graph
+
+    network = unet(PlainConvUNet, 2)
+    image = torch.randn(1, 21, 16, 24)
+    expected = predictor_of(nnUNetPredictor, network, PATCH[2], (0, 1)).predict_sliding_window_return_logits(image)
+    compiled = torch.compile(network, backend=backend)
+    predictor = predictor_of(BatchedPredictor, compiled, PATCH[2], (0, 1), batch_size=8)
+    for part in (image[:, :7], image):  # neither is a whole number of batches
+        logits = predictor.predict_sliding_window_return_logits(part)
+    torch.testing.assert_close(logits, expected, rtol=2e-3, atol=2e-3 * float(expected.abs().max()))
+    assert len(shapes) == 1
+
+
+def test_sizes_are_tried_without_compiling_and_with_nnunets_setting_of_cudnn():
+    def backend(graph, inputs):
+        raise AssertionError("compiled")
+
+    class Watching(Lopsided):
+        def forward(self, x):
+            assert not torch.backends.cudnn.benchmark
+            return super().forward(x)
+
+    predictor = predictor_of(BatchedPredictor, torch.compile(Watching(), backend=backend), PATCH[2])
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+    try:
+        predictor.predict_sliding_window_return_logits(torch.randn(1, 2, 16, 24))
+        assert torch.backends.cudnn.benchmark
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@pytest.mark.parametrize(
+    ("device", "compiled", "samples", "length"),
+    [
+        ("cpu", False, 5, 5),
+        ("cpu", True, 5, 16),
+        ("cuda", False, 9, 16),
+        ("cuda", False, 5, 8),
+        ("cuda", False, 1, 1),
+        ("cuda", True, 1, 16),
+        ("cuda", False, 20, 20),
+    ],
+)
+def test_a_part_of_a_batch_is_filled_up_to_few_sizes(device, compiled, samples, length):
+    predictor = predictor_of(BatchedPredictor, Lopsided(), PATCH[2], (0, 1))
+    predictor._choice = BatchChoice(64, fixed=19)  # four whole tiles
+    predictor.device = torch.device(device)
+    assert predictor._padded_length(samples, compiled) == length
+
+
+def test_filling_changes_no_logits(monkeypatch):
+    monkeypatch.setattr(BatchedPredictor, "_padded_length", lambda self, samples, compiled: self._full_batch)
+    network = Lopsided()
+    assert_as_nnunets(network, torch.randn(1, 5, 16, 24), PATCH[2], (0, 1), batch_size=8)
+    assert network.batches == [8, 8, 8]
+
+
+def test_what_layers_write_is_counted_where_no_allocator_counts():
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True))
+    _, cost = measurement.measured_call(network, torch.zeros(2, 1, 8, 8))
+    assert cost.used == 2 * (2 * 4 * 8 * 8 * 4)
+    assert not network[0]._forward_hooks
+
+
+def test_free_memory_is_linuxs_figure_or_a_cautious_guess(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    assert measurement._free_main_memory(meminfo) == measurement.UNKNOWN_MEMORY
+    meminfo.write_text("MemTotal: 90 kB\nMemAvailable:    77 kB\n")
+    assert measurement._free_main_memory(meminfo) == 77 * 1024
+    meminfo.write_text("MemAvailable: much\n")
+    assert measurement._free_main_memory(meminfo) == measurement.UNKNOWN_MEMORY
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_on_a_gpu_the_logits_are_nnunets(dimension, on_device):
+    network, image = unet(PlainConvUNet, dimension), torch.randn(1, *[2 * n for n in IMAGE[dimension]])
+    logits = []
+    for predictor_class in (nnUNetPredictor, BatchedPredictor):
+        predictor = predictor_of(predictor_class, network, PATCH[dimension], tuple(range(dimension)))
+        predictor.device, predictor.perform_everything_on_device = torch.device("cuda"), on_device
+        logits.append(predictor.predict_logits_from_preprocessed_data(image))
+    torch.testing.assert_close(*logits, rtol=1e-2, atol=1e-2 * float(logits[0].abs().max()))
+    assert predictor._choice.size > 1
+
+
+# ---- nnU-Net's trainer and command ------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads_for_processes(monkeypatch):
+    """Let nnU-Net's pools be threads: starting an interpreter for each would take most of the time."""
+    from nnunetv2.evaluation import evaluate_predictions
+
+    stand_in = SimpleNamespace(
+        get_context=lambda method: SimpleNamespace(Pool=ThreadPool), TimeoutError=multiprocessing.TimeoutError
+    )
+    for module in (trainer_module, evaluate_predictions):
+        monkeypatch.setattr(module, "multiprocessing", stand_in)
+    monkeypatch.setattr(multiprocessing, "cpu_count", lambda: 1)  # what nnU-Net gives torch on the CPU
+    return stand_in
+
+
+@pytest.fixture(scope="module")
+def trained(nnunet_base, small_dataset):
+    """An nnU-Net trainer whose folder holds two folds' checkpoints, as after training."""
+    number = small_dataset()
+    folder = next((nnunet_base / "preprocessed").glob(f"Dataset{number:03d}_*"))
+    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    plans["plans_name"] = "tinyPlans"  # other tests train this data set, too
+    network = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
+    network["features_per_stage"] = [4, 6, 8, 10, 12, 14][: network["n_stages"]]
+    dataset = json.loads((folder / "dataset.json").read_text())
+    for fold in (1, 0):
+        torch.manual_seed(fold)
+        trainer = trainer_module.nnUNetTrainer(
+            {**plans, "continue_training": False}, "2d", fold, dataset, torch.device("cpu")
+        )
+        trainer.initialize()
+        trainer.inference_allowed_mirroring_axes = (0, 1)  # as the first step of training sets it
+        trainer.network.decoder.seg_layers[-1].weight.data.mul_(20)  # of one mind, as a trained network is
+        trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    model = Path(trainer.output_folder_base)
+    (model / "plans.json").write_text(json.dumps(plans))
+    (model / "dataset.json").write_text(json.dumps(dataset))
+    images = next((nnunet_base / "raw").glob(f"Dataset{number:03d}_*")) / "imagesTr"
+    return SimpleNamespace(trainer=trainer, model=model, number=str(number), images=images)
+
+
+def test_validation_uses_the_batched_predictor_and_writes_the_same_segmentations(trained, threads_for_processes):
+    trainer, batches = trained.trainer, []
+    folder = Path(trainer.output_folder, "validation")
+    handle = trainer.network.register_forward_pre_hook(lambda module, inputs: batches.append(len(inputs[0])))
+    found = {}
+    for name, context in (("nnunet", contextlib.nullcontext()), ("batched", batched_validation())):
+        batches.clear()
+        with context, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.perform_actual_validation()
+        found[name] = {p.name: nibabel.load(p).get_fdata() for p in folder.glob("*.nii.gz")}, max(batches)
+        (folder / "summary.json").unlink()
+    handle.remove()
+    assert found["nnunet"][1] == 1
+    assert found["batched"][1] > 1
+    assert found["nnunet"][0].keys() == found["batched"][0].keys() != set()
+    for case, expected in found["nnunet"][0].items():
+        assert len(np.unique(expected)) > 1
+        assert np.mean(found["batched"][0][case] != expected) < 1e-3
+    assert trainer_module.nnUNetPredictor is nnUNetPredictor
+
+
+def test_nnunets_trainer_has_its_predictor_back_after_an_error():
+    def fail():
+        with batched_validation():
+            raise KeyError(trainer_module.nnUNetPredictor)
+
+    with pytest.raises(KeyError, match="BatchedPredictor"):
+        fail()
+    assert trainer_module.nnUNetPredictor is nnUNetPredictor
+
+
+def test_a_trainer_module_without_the_name_validates_in_its_own_way(monkeypatch):
+    monkeypatch.delattr(trainer_module, "nnUNetPredictor")
+    with batched_validation():
+        assert not hasattr(trainer_module, "nnUNetPredictor")
+
+
+def words_for(trained, output: Path, *more: str) -> list[str]:
+    words = ["-i", str(trained.images), "-o", str(output), "-d", trained.number, "-c", "2d", "-p", "tinyPlans"]
+    return [*words, "-device", "cpu", "-npp", "0", "-nps", "0", "-f", "0", "1", *more]
+
+
+def contents(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".json":
+            found[path.name] = path.read_text().replace(str(folder), "OUT")
+        elif path.suffix == ".npz":
+            found[path.name] = np.load(path)["probabilities"]
+        elif path.suffix == ".gz":
+            found[path.name] = nibabel.load(path).get_fdata()
+        else:
+            found[path.name] = path.stat().st_size
+    return found
+
+
+def test_predict_writes_the_files_that_nnunetv2_predict_writes(trained, tmp_path, monkeypatch, threads_for_processes):
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    more = ("--save_probabilities", "--disable_progress_bar", "-step_size", "0.7")
+    monkeypatch.setattr(sys, "argv", ["nnUNetv2_predict", *words_for(trained, theirs, *more)])
+    predict_from_raw_data.predict_entry_point()
+    used = []
+    original = BatchedPredictor._call_network
+    monkeypatch.setattr(
+        BatchedPredictor, "_call_network", lambda self, samples: used.append(len(samples)) or original(self, samples)
+    )
+    assert command.main(["--batch-size", "8", *words_for(trained, mine, *more)]) == 0
+    assert max(used) == 8
+    assert predict_from_raw_data.nnUNetPredictor is nnUNetPredictor
+    assert sys.argv[0] == "nnUNetv2_predict"
+    expected, found = contents(theirs), contents(mine)
+    assert found.keys() == expected.keys()
+    assert sum(name.endswith(".nii.gz") for name in found) == 6
+    for name, value in expected.items():
+        if name.endswith(".npz"):
+            np.testing.assert_allclose(found[name].astype(float), value.astype(float), atol=5e-3)
+        elif isinstance(value, np.ndarray):
+            assert np.mean(found[name] != value) < 1e-3
+        elif isinstance(value, str):
+            assert found[name] == value
+
+
+def test_predict_help_tells_nnunets_options_and_ours(capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(option in text for option in ("--batch-size", "--disable_tta", "-step_size", "-prev_stage_predictions"))
+    assert "usage: nnUNetv2_eccam predict" in text
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "many", "1.5"])
+def test_predict_refuses_a_batch_size_that_is_none(capsys, value):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["--batch-size", value])
+    assert stop.value.code == 2
+    assert "--batch-size" in capsys.readouterr().err
+
+
+def test_an_option_that_nobody_knows_is_refused_by_nnunets_parser(trained, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main([*words_for(trained, tmp_path), "--nonsense"])
+    assert stop.value.code == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"-d": "777"}, "777"),
+        ({"-c": "3d_fullres"}, "there is no trained model at"),
+        ({"-f": "3"}, "for fold 3; it has one for 0, 1: give -f 0 1"),
+        ({"-f": "x"}, "'x'"),
+        ({"-chk": "checkpoint_best.pth"}, "it has none"),
+        ({"-i": "nowhere"}, "nowhere is not a folder"),
+        ({"-i": "EMPTY"}, "no images of this data set"),
+        ({"-device": "tpu"}, "-device must be either"),
+        ({"-part_id": "1"}, "documentation"),
+    ],
+)
+def test_predict_says_in_one_line_what_the_user_gave_wrong(
+    trained, tmp_path, changed, message, monkeypatch, threads_for_processes
+):
+    words = words_for(trained, tmp_path / "out", "-chk", "checkpoint_final.pth", "-part_id", "0")
+    words.remove("1")
+    (tmp_path / "EMPTY").mkdir()
+    for option, value in changed.items():
+        words[words.index(option) + 1] = str(tmp_path / value) if value == "EMPTY" else value
+    with pytest.raises(UserError) as error:
+        command.main(words)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_predict_says_which_variable_is_not_set(trained, tmp_path, monkeypatch):
+    words = words_for(trained, tmp_path / "out")
+    words[words.index("-d") + 1] = "Dataset900_Labels"
+    monkeypatch.delenv("nnUNet_results")
+    with pytest.raises(UserError, match="nnUNet_results is not defined"):
+        command.main(words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_predict_without_a_gpu_says_how_to_use_the_cpu(trained, tmp_path, monkeypatch):
+    words = words_for(trained, tmp_path / "out")
+    words[words.index("-device") + 1] = "cuda"
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda n: None)  # torch allows it once per process
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        with pytest.raises(UserError, match="-device cpu"):
+            command.main(words)
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def test_a_bug_while_predicting_is_not_called_the_users_fault(trained, tmp_path, monkeypatch, threads_for_processes):
+    def broken(self, x):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(BatchedPredictor, "_internal_maybe_mirror_and_predict", broken)
+    with pytest.raises(RuntimeError, match="a bug") as error:
+        command.main(words_for(trained, tmp_path / "out"))
+    assert not isinstance(error.value, UserError)
+
+
+def test_words_that_are_not_the_commands_own_go_to_nnunet_as_they_are():
+    """Nor does ``--b`` become ``--batch-size``: it may be the start of an option of nnU-Net's."""
+    words = ["-i", "in", "-f", "0", "1", "--b", "3", "-step_size", "0.5"]
+    arguments, left = command._own_parser().parse_known_args([*words[:5], "--batch-size", "4", *words[5:]])
+    assert arguments.batch_size == 4
+    assert left == words
