@@ -1,13 +1,14 @@
-"""Many cases at once, in processes of their own."""
+"""Many cases at once, in processes of their own, or in threads where those would not pay."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_sentinel
 from typing import Any
@@ -17,6 +18,11 @@ from nnunetv2_eccam.errors import UserError
 from .model import Case
 
 Work = Callable[[Case], dict[str, Any]]
+
+
+WORTH_A_PROCESS = 50_000_000
+"""Bytes of sources for each process below which threads are used. Starting a process takes as long as reading
+that much, and inflating, hashing and numpy's sums let other threads run."""
 
 
 def default_processes() -> int:
@@ -36,7 +42,7 @@ def run_cases(
     Args:
         work: picklable; may raise UserError, which is yielded as the case's result.
         cases: in the order in which they are started.
-        processes: 1 works in this process.
+        processes: 1 works in this process, and so do that many threads where there is little to read.
         title: shown with the bar.
         progress: show the bar, on standard error.
 
@@ -45,12 +51,15 @@ def run_cases(
     """
     from tqdm import tqdm
 
-    one_by_one = processes <= 1 or len(cases) <= 1
-    results = (
-        ((case, attempted(work, case)) for case in cases)
-        if one_by_one
-        else _in_processes(work, cases, min(processes, len(cases)))
-    )
+    workers = min(processes, len(cases))
+    if workers <= 1:
+        results: Iterator[tuple[Case, dict[str, Any] | UserError]] = ((case, attempted(work, case)) for case in cases)
+    elif _bytes_of(cases) < WORTH_A_PROCESS * workers:
+        results = _in_pool(ThreadPoolExecutor(workers), work, cases, workers)
+    else:
+        # spawn: the parent may have threads (torch, tqdm), which fork does not survive.
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare_process)
+        results = _in_pool(pool, work, cases, workers)
     with tqdm(total=len(cases), desc=title, unit="case", disable=not progress) as bar:
         for result in results:
             bar.update()
@@ -73,18 +82,26 @@ def attempted(work: Work, case: Case) -> dict[str, Any] | UserError:
         )
 
 
-def _in_processes(
-    work: Work, cases: Sequence[Case], processes: int
+def _bytes_of(cases: Sequence[Case]) -> int:
+    """Sum the sizes of all sources; one that cannot be looked at is for the case's own check to name."""
+    total = 0
+    for case in cases:
+        for path in case.sources:
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size
+    return total
+
+
+def _in_pool(
+    executor: Executor, work: Work, cases: Sequence[Case], workers: int
 ) -> Iterator[tuple[Case, dict[str, Any] | UserError]]:
-    # spawn: the parent may have threads (torch, tqdm), which fork does not survive.
-    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _prepare_process)
     waiting = iter(cases)
     running: dict[Future[dict[str, Any] | UserError], Case] = {}
     try:
         while True:
             for case in waiting:
                 running[executor.submit(attempted, work, case)] = case
-                if len(running) >= 2 * processes:
+                if len(running) >= 2 * workers:
                     break
             if not running:
                 return

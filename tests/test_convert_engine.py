@@ -19,7 +19,7 @@ from conversion_phantoms import (
     use_nnunet_folders,
     write_task,
 )
-from nnunetv2_eccam.dataset_conversion import command, engine, msd, placing
+from nnunetv2_eccam.dataset_conversion import command, engine, msd, parallel, placing
 from nnunetv2_eccam.dataset_conversion.msd import convert_msd
 
 from nnunetv2_eccam.errors import UserError
@@ -125,7 +125,10 @@ def test_a_second_run_notices_a_changed_source(heart, raw):
         quietly(heart)
 
 
-def test_output_is_the_same_to_the_byte_whatever_the_number_of_processes(pancreas, raw):
+@pytest.mark.parametrize("threads", [False, True])
+def test_output_is_the_same_to_the_byte_whatever_the_number_of_processes(pancreas, raw, threads, monkeypatch):
+    if not threads:
+        monkeypatch.setattr(parallel, "WORTH_A_PROCESS", 0)
     first = every_byte(quietly(pancreas).folder)
     shutil.rmtree(raw / "Dataset007_Pancreas")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conversion_phantoms import use_nnunet_folders, write_task
+from nnunetv2_eccam.dataset_conversion import parallel
 from nnunetv2_eccam.dataset_conversion.model import Case
 from nnunetv2_eccam.dataset_conversion.msd import convert_msd
 from nnunetv2_eccam.dataset_conversion.parallel import attempted, run_cases
@@ -42,7 +43,8 @@ def fail_with(error: BaseException):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_every_case_is_done_once(processes):
+def test_every_case_is_done_once(processes, monkeypatch):
+    monkeypatch.setattr(parallel, "WORTH_A_PROCESS", 0)
     results = list(run_cases(where_it_ran, CASES, processes, "", progress=False))
 
     assert sorted(case.case for case, _ in results) == sorted(case.case for case in CASES)
@@ -50,13 +52,25 @@ def test_every_case_is_done_once(processes):
     assert {result["process"] == os.getpid() for _, result in results} == {processes == 1}
 
 
-def test_a_killed_process_is_an_error_with_advice():
+def test_little_data_is_not_worth_a_process(monkeypatch):
+    results = list(run_cases(where_it_ran, CASES, 3, "", progress=False))
+    assert sorted(case.case for case, _ in results) == sorted(case.case for case in CASES)
+    assert {result["process"] for _, result in results} == {os.getpid()}
+
+    size = Path(__file__).stat().st_size
+    monkeypatch.setattr(parallel, "WORTH_A_PROCESS", len(CASES) * size // 2)  # now there is enough for two
+    assert os.getpid() not in {result["process"] for _, result in run_cases(where_it_ran, CASES, 2, "", progress=False)}
+
+
+def test_a_killed_process_is_an_error_with_advice(monkeypatch):
+    monkeypatch.setattr(parallel, "WORTH_A_PROCESS", 0)
     with pytest.raises(UserError, match=r"process was killed.*-np"):
         list(run_cases(die_at_the_third, CASES, 2, "", progress=False))
 
 
-def test_a_bad_case_comes_back_beside_the_good_ones():
-    results = dict(run_cases(refuse_the_third, CASES, 1, "", progress=False))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_case_comes_back_beside_the_good_ones(workers):
+    results = dict(run_cases(refuse_the_third, CASES, workers, "", progress=False))
 
     assert len(results) == len(CASES)
     assert [str(result) for result in results.values() if isinstance(result, UserError)] == ["case_2 is bad"]
