@@ -180,7 +180,7 @@ def check_label_on_tissue(
     inside = np.s_[z0 : z1 + 1, y0 : y1 + 1, x0 : x1 + 1]
     labelled = label[inside] != 0
     in_air = (image[inside] < AIR_HU) & labelled
-    share = float(np.count_nonzero(in_air) / np.count_nonzero(labelled))
+    share = int(np.count_nonzero(in_air)) / int(np.count_nonzero(labelled))
     finding = {"label_in_air": round(share, 4)}
     if share <= 0.5:
         return finding, []

@@ -123,7 +123,7 @@ def generate_case(seed: int, number: int) -> Case:
         if structure.coat:
             _paint(signal, distance - structure.coat, structure.coat_signal, edge)
         _paint(signal, distance, level, edge)
-    atrium = np.minimum.reduce([_distance(points, _vary(shape, rng)) for shape in ATRIUM])
+    atrium = np.stack([_distance(points, _vary(shape, rng)) for shape in ATRIUM]).min(axis=0)
     _paint(signal, atrium - ATRIUM_WALL, WALL, edge)
     _paint(signal, _distance(points, _vary(MITRAL_VALVE, rng)), POOL, edge)
     _paint(signal, atrium, POOL * rng.normal(1, 0.05), edge)
