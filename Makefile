@@ -17,7 +17,7 @@ help:
 	@echo 'make demo      install, then the whole way on a generated phantom: convert, plan, train, predict'
 	@echo 'make demo DATA=/path/to/Task02_Heart   the same on a real download'
 	@echo 'make test      install, then lint and run the tests'
-	@echo 'make benchmark  install, then speed and memory beside nnU-Net'"'"'s own network'
+	@echo 'make benchmark install, then speed and memory beside nnU-Net'"'"'s own network'
 	@echo 'make lint      install, then ruff and mypy'
 	@echo 'make clean     remove the virtual environment, caches and demo_run'
 	@echo 'PYTHON=python3.12 chooses the interpreter; WORK_DIR=... the demonstration'"'"'s folder.'
