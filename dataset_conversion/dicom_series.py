@@ -114,7 +114,7 @@ def read_series(case: str, paths: Sequence[Path]) -> Series:
                 f"leave the case out with --leave-out {case}"
             )
     row, column = slices[0].orientation[:3], slices[0].orientation[3:]
-    normal = np.cross(row, column)
+    normal = np.asarray(np.cross(row, column), dtype=np.float64)
     slices.sort(key=lambda entry: (float(entry.position @ normal), str(entry.path)))
     _check_spacing(case, slices, np.array([entry.position @ normal for entry in slices]))
     _check_tilt(case, slices, normal)
