@@ -11,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nnunetv2_eccam.blocks.cbam import CBAM
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
@@ -19,6 +21,7 @@ from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
 from nnunetv2_eccam.blocks.multi_scale import DilatedConvolution, MultiScale, dilations_for
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
+from nnunetv2_eccam.blocks.squeeze_excitation import SqueezeExcitation
 
 BATCH_NORM_2D = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, {"eps": 1e-5}, nonlin=nn.ReLU)
 INSTANCE_NORM_2D = LayerOps(nn.Conv2d, True, nn.InstanceNorm2d, {"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU)
@@ -239,6 +242,15 @@ def test_spatial_correlation_is_softmax_of_the_gram_matrix_times_values(channels
     torch.testing.assert_close(block(features, values), naive_attention(features, values, scale), **EXACT)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_map_of_all_pairs_of_positions_is_never_held(dtype):
+    """Forward and backward by the fused kernel alone, which holds no N x N map, and refuses what it cannot take."""
+    features = torch.randn(2, 24, 9, 13, dtype=dtype, requires_grad=True)
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+        SpatialCorrelation()(features, 2 * features).float().square().sum().backward()
+    assert torch.isfinite(features.grad).all()
+
+
 def test_collaborative_attention_is_equation_4_and_its_halves():
     channel = randomised(ChannelCorrelation(5, BATCH_NORM_2D)).eval()
     spatial = SpatialCorrelation(1.0)
@@ -357,3 +369,54 @@ def test_plain_convolution_is_convolution_norm_nonlinearity():
     image = sample(2, 2, 5, 6)
     normed = naive_instance_norm(naive_convolution(image, layer.conv.weight, layer.conv.bias, (2, 2), 1), layer.norm)
     torch.testing.assert_close(layer(image), torch.where(normed > 0, normed, 0.01 * normed), **EXACT)
+
+
+# --- Table V's other attentions -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 7, 32])
+def test_squeeze_excitation_is_two_dense_layers_over_the_channel_means(channels):
+    block = randomised(SqueezeExcitation(channels, BARE_3D))
+    features = torch.randn(2, channels, 3, 4, 5, dtype=torch.float64)
+    w1, b1 = block.squeeze.weight.flatten(1), block.squeeze.bias
+    w2, b2 = block.excite.weight.flatten(1), block.excite.bias
+    assert len(w1) == max(1, channels // 16)
+    for image, output in zip(features, block(features), strict=True):
+        hidden = (w1 @ image.flatten(1).mean(1) + b1).clamp_min(0)
+        weights = 1 / (1 + torch.exp(-(w2 @ hidden + b2)))
+        torch.testing.assert_close(output, image * weights[:, None, None, None], **EXACT)
+
+
+def test_cbam_is_channel_then_spatial_attention_from_mean_and_maximum():
+    block = randomised(CBAM(5, BARE_2D, reduction=2))
+    image = torch.randn(5, 4, 6, dtype=torch.float64)
+    first, _, second = block.mlp
+
+    def mlp(pooled):
+        hidden = (first.weight.flatten(1) @ pooled + first.bias).clamp_min(0)
+        return second.weight.flatten(1) @ hidden + second.bias
+
+    channel = torch.sigmoid(mlp(image.flatten(1).mean(1)) + mlp(image.flatten(1).amax(1)))
+    weighted = image * channel[:, None, None]
+    mean, largest = weighted.mean(0), weighted.amax(0)
+    expected = torch.empty_like(image)
+    for y, x in itertools.product(range(4), range(6)):
+        energy = sum(
+            block.spatial.weight[0, part, dy + 3, dx + 3] * pooled[y + dy, x + dx]
+            for part, pooled in enumerate((mean, largest))
+            for dy, dx in itertools.product(range(-3, 4), repeat=2)
+            if 0 <= y + dy < 4 and 0 <= x + dx < 6
+        )
+        expected[:, y, x] = weighted[:, y, x] * torch.sigmoid(energy)
+    torch.testing.assert_close(block(image[None])[0], expected, **EXACT)
+
+
+def test_cbam_has_timms_channel_attention():
+    """timm's channel attention with the same weights, an independent implementation."""
+    from timm.layers.cbam import ChannelAttn
+
+    ours, theirs = CBAM(32, BARE_2D).double(), ChannelAttn(32, mlp_bias=True).double()
+    theirs.fc1.load_state_dict(ours.mlp[0].state_dict())
+    theirs.fc2.load_state_dict(ours.mlp[2].state_dict())
+    features = torch.randn(2, 32, 5, 6, dtype=torch.float64)
+    torch.testing.assert_close(ours.channel_weights(features)[..., None, None] * features, theirs(features), **EXACT)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
 
-from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
 
 
 class Decoder(nn.Module):
@@ -14,11 +15,7 @@ class Decoder(nn.Module):
 
     Args:
         num_classes: logit maps of each head.
-        features_per_stage: width of each encoder stage, highest resolution first.
-        kernel_sizes: per encoder stage.
-        strides: per encoder stage.
-        n_conv_per_stage: convolutions of each level, lowest resolution first, as in nnU-Net's plans.
-        ops: the operators.
+        plan: the stages.
         side_outputs: a head at every level (the paper's DWS), or one at the last level only. Without
             them there are no spare heads, since parameters without gradient break multi-GPU training.
         deep_supervision: whether :meth:`forward` gives every head's logits or the last one's. nnU-Net
@@ -31,28 +28,25 @@ class Decoder(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        features_per_stage: Sequence[int],
-        kernel_sizes: Sequence[Sequence[int]],
-        strides: Sequence[Sequence[int]],
-        n_conv_per_stage: Sequence[int],
-        ops: LayerOps,
+        plan: UNetPlan,
         side_outputs: bool,
         deep_supervision: bool,
     ) -> None:
         super().__init__()
+        ops, features_per_stage = plan.ops, plan.features_per_stage
         if deep_supervision and not side_outputs:
             raise ValueError("deep_supervision needs side_outputs: there is only one head to supervise")
         self.num_classes = num_classes
         self.deep_supervision = deep_supervision
         self.upsamplings = nn.ModuleList()
         self.levels = nn.ModuleList()
-        self.heads = nn.ModuleList()
+        self.heads = nn.ModuleDict()  # by level: the last level's head has one name, with side outputs or without
         ones = [1] * ops.dimension
         n_levels = len(features_per_stage) - 1
-        for level, n_convs in enumerate(n_conv_per_stage):
+        for level, n_convs in enumerate(plan.n_conv_per_stage_decoder):
             below, skip = features_per_stage[n_levels - level], features_per_stage[n_levels - level - 1]
-            kernel_size = kernel_sizes[n_levels - level - 1]
-            self.upsamplings.append(ops.transposed_conv(below, skip, strides[n_levels - level]))
+            kernel_size = plan.kernel_sizes[n_levels - level - 1]
+            self.upsamplings.append(ops.transposed_conv(below, skip, plan.strides[n_levels - level]))
             self.levels.append(
                 nn.Sequential(
                     *(
@@ -62,7 +56,7 @@ class Decoder(nn.Module):
                 )
             )
             if side_outputs or level == n_levels - 1:
-                self.heads.append(ops.conv(skip, num_classes, ones, bias=True))
+                self.heads[str(level)] = ops.conv(skip, num_classes, ones, bias=True)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """Decode.
@@ -79,10 +73,10 @@ class Decoder(nn.Module):
         for level, (upsampling, convs) in enumerate(zip(self.upsamplings, self.levels, strict=True)):
             features = convs(cat((upsampling(features), maps[-2 - level]), 1))
             if self.deep_supervision:
-                outputs.append(self.heads[level](features))
+                outputs.append(self.heads[str(level)](features))
         if self.deep_supervision:
             return outputs[::-1]
-        logits: Tensor = self.heads[-1](features)
+        logits: Tensor = self.heads[str(len(self.levels) - 1)](features)
         return logits
 
     def compute_conv_feature_map_size(self, sizes: Sequence[Sequence[int]]) -> int:
@@ -101,6 +95,6 @@ class Decoder(nn.Module):
             maps = [conv for conv in convs if isinstance(conv, ConvNormNonlin)]
             total += sum(conv.compute_conv_feature_map_size(size) for conv in maps)
             total += maps[-1].output_channels * volume  # the transposed convolution
-            if len(self.heads) > 1 or level == len(self.levels) - 1:
+            if str(level) in self.heads:
                 total += self.num_classes * volume
         return total

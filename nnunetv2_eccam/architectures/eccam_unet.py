@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from nnunetv2_eccam.architectures.decoder import Decoder
-from nnunetv2_eccam.architectures.encoder import Downsampling, Encoder
+from nnunetv2_eccam.architectures.encoder import Encoder
+from nnunetv2_eccam.architectures.padding import PadsToMultiple
+from nnunetv2_eccam.architectures.unet_plan import Downsampling, UNetPlan
+from nnunetv2_eccam.blocks.cbam import CBAM
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation, Upsampling
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu, Fusion
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
 from nnunetv2_eccam.blocks.convolution import LayerOps
 from nnunetv2_eccam.blocks.multi_scale import PAPER_DILATIONS, MultiScale
 from nnunetv2_eccam.blocks.spatial_correlation import AttentionScale, SpatialCorrelation
+from nnunetv2_eccam.blocks.squeeze_excitation import SqueezeExcitation
+
+ComparedAttention = Literal["SE", "CBAM"]
 
 
-class ECCaMUNet(nn.Module):
+class ECCaMUNet(PadsToMultiple):
     """EC-CaM-UNet, in two or three dimensions as ``conv_op`` says.
 
     The first arguments are those of ``PlainConvUNet`` in dynamic-network-architectures, so that nnU-Net's
@@ -49,6 +55,7 @@ class ECCaMUNet(nn.Module):
         norm_per_branch: one normalisation per EC branch (the paper) or one after their sum.
         channel_correlation: CC in the bottleneck.
         spatial_correlation: SC in the bottleneck.
+        compared_attention: ``SE`` or ``CBAM`` in the bottleneck instead of CC and SC (Table V), or None.
         multi_scale: MuS in the bottleneck.
         fusion: of attention and multi-scale features: ``concatenation`` (eq. 10), ``series``, ``sum``.
         attention_scale: of SC's dot products: 1.0 (eq. 9) or ``"1/sqrt(C)"``.
@@ -60,8 +67,8 @@ class ECCaMUNet(nn.Module):
         side_outputs: a head at each decoder level (DWS), or one head.
 
     Shape:
-        ``(B, input_channels, *spatial)``, each axis divisible by the product of its strides, to logits
-        ``(B, num_classes, *spatial)``, or a list of them with deep supervision.
+        ``(B, input_channels, *spatial)`` to logits ``(B, num_classes, *spatial)``, or a list of them with
+        deep supervision. An axis that the product of its strides does not divide is padded inside.
 
     Raises:
         ValueError: arguments that do not fit each other, with what was given and what is needed.
@@ -96,6 +103,7 @@ class ECCaMUNet(nn.Module):
         norm_per_branch: bool = False,
         channel_correlation: bool = True,
         spatial_correlation: bool = True,
+        compared_attention: ComparedAttention | None = None,
         multi_scale: bool = True,
         fusion: Fusion = "concatenation",
         attention_scale: AttentionScale = "1/sqrt(C)",
@@ -107,29 +115,35 @@ class ECCaMUNet(nn.Module):
         side_outputs: bool = True,
     ) -> None:
         super().__init__()
-        ops = LayerOps(
+        plan = UNetPlan.of(
+            n_stages,
+            features_per_stage,
             conv_op,
+            kernel_sizes,
+            strides,
+            n_conv_per_stage,
+            n_conv_per_stage_decoder,
             conv_bias,
             norm_op,
-            norm_op_kwargs or {},
+            norm_op_kwargs,
             dropout_op,
-            dropout_op_kwargs or {},
+            dropout_op_kwargs,
             nonlin,
-            nonlin_kwargs or {},
+            nonlin_kwargs,
+            downsampling,
         )
-        self._instance_norm = norm_op is not None and issubclass(norm_op, _InstanceNorm)
-        widths = _per_stage("features_per_stage", features_per_stage, n_stages)
-        kernels = _per_stage_and_axis("kernel_sizes", kernel_sizes, n_stages, ops.dimension)
-        steps = _per_stage_and_axis("strides", strides, n_stages, ops.dimension)
-        convs = _per_stage("n_conv_per_stage", n_conv_per_stage, n_stages)
-        decoder_convs = _per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1)
-
-        self.encoder = Encoder(
-            input_channels, widths, kernels, steps, convs, ops, enhanced_convolution, norm_per_branch, downsampling
-        )
-        channels = widths[-1]
-        attention = None
-        if channel_correlation or spatial_correlation:
+        self.plan = plan
+        self.encoder = Encoder(input_channels, plan, enhanced_convolution, norm_per_branch)
+        channels, ops = plan.features_per_stage[-1], plan.ops
+        attention: nn.Module | None = None
+        if compared_attention is not None:
+            if channel_correlation or spatial_correlation:
+                raise ValueError(
+                    f"{compared_attention} takes the place of CC and SC: switch channel_correlation and "
+                    "spatial_correlation off"
+                )
+            attention = _compared(compared_attention, channels, ops)
+        elif channel_correlation or spatial_correlation:
             attention = CollaborativeAttention(
                 ChannelCorrelation(channels, ops, correlation_channels, correlation_upsampling)
                 if channel_correlation
@@ -138,11 +152,11 @@ class ECCaMUNet(nn.Module):
             )
         scales = MultiScale(channels, ops, dilations, multi_scale_channels) if multi_scale else None
         self.bottleneck = CoAGMuSFu(channels, ops, attention, scales, fusion)
-        self.decoder = Decoder(num_classes, widths, kernels, steps, decoder_convs, ops, side_outputs, deep_supervision)
+        self.decoder = Decoder(num_classes, plan, side_outputs, deep_supervision)
 
-    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Segment a batch of images."""
-        self._check_size(image)
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Segment a batch of images whose size the strides divide."""
+        self._check_bottleneck(image)
         maps = self.encoder(image)
         maps[-1] = self.bottleneck(maps[-1])
         output: Tensor | list[Tensor] = self.decoder(maps)
@@ -150,18 +164,13 @@ class ECCaMUNet(nn.Module):
 
     @property
     def divisors(self) -> list[int]:
-        """What the size of the input must be divisible by, per axis."""
-        return _products(self.encoder.strides)
+        """What the encoder's strides divide each axis by; other sizes are padded."""
+        return self.plan.divisors
 
-    def _check_size(self, image: Tensor) -> None:
-        size = list(image.shape[2:])
-        if len(size) != len(self.divisors) or any(n % d for n, d in zip(size, self.divisors, strict=True)):
-            needed = [-(-n // d) * d for n, d in zip(size, self.divisors, strict=False)]
-            raise ValueError(
-                f"the image's size {size} must be divisible by {self.divisors}, the product of the "
-                f"network's strides; pad it to {needed}"
-            )
-        if size == self.divisors and (self._instance_norm or (self.training and image.shape[0] == 1)):
+    def _check_bottleneck(self, image: Tensor) -> None:
+        size, norm_op = list(image.shape[2:]), self.plan.ops.norm_op
+        per_image = norm_op is not None and issubclass(norm_op, _InstanceNorm)
+        if size == self.divisors and (per_image or (self.training and image.shape[0] == 1)):
             raise ValueError(
                 f"an image of size {size} leaves one position at the bottleneck, of which there is no variance to "
                 f"normalise by; use at least twice that along one axis"
@@ -173,11 +182,7 @@ class ECCaMUNet(nn.Module):
         Args:
             input_size: of the image, without batch and channels.
         """
-        sizes: list[list[int]] = []
-        size = list(input_size)
-        for stride in self.encoder.strides:
-            size = [n // step for n, step in zip(size, stride, strict=True)]
-            sizes.append(size)
+        sizes = self.plan.sizes(input_size)
         return (
             self.encoder.compute_conv_feature_map_size(input_size)
             + self.bottleneck.compute_conv_feature_map_size(sizes[-1])
@@ -190,27 +195,9 @@ class ECCaMUNet(nn.Module):
         InitWeights_He(1e-2)(module)
 
 
-def _products(strides: Sequence[Sequence[int]]) -> list[int]:
-    products = [1] * len(strides[0])
-    for stride in strides:
-        products = [product * step for product, step in zip(products, stride, strict=True)]
-    return products
-
-
-def _per_stage(name: str, value: int | Sequence[int], n_stages: int) -> list[int]:
-    """Repeat one number for every stage, or check that there is one for each."""
-    values = [value] * n_stages if isinstance(value, int) else list(value)
-    if len(values) != n_stages:
-        raise ValueError(f"{name} must have {n_stages} entries, got {len(values)}: {values}")
-    return values
-
-
-def _per_stage_and_axis(
-    name: str, value: int | Sequence[int | Sequence[int]], n_stages: int, dimension: int
-) -> list[list[int]]:
-    """Repeat one number for every stage and axis, or check that there is one for each."""
-    values = [value] * n_stages if isinstance(value, int) else list(value)
-    per_axis = [[entry] * dimension if isinstance(entry, int) else list(entry) for entry in values]
-    if len(per_axis) != n_stages or any(len(entry) != dimension for entry in per_axis):
-        raise ValueError(f"{name} must have {n_stages} entries of {dimension} numbers, got {values}")
-    return per_axis
+def _compared(name: ComparedAttention, channels: int, ops: LayerOps) -> nn.Module:
+    if name == "SE":
+        return SqueezeExcitation(channels, ops)
+    if name == "CBAM":
+        return CBAM(channels, ops)
+    raise ValueError(f"compared_attention must be 'SE', 'CBAM' or None, got {name!r}")

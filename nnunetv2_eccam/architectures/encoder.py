@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 
-from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
-
-Downsampling = Literal["stride", "max_pool"]
-DOWNSAMPLINGS: tuple[Downsampling, ...] = ("stride", "max_pool")
 
 
 class Encoder(nn.Module):
@@ -19,38 +16,23 @@ class Encoder(nn.Module):
 
     Args:
         input_channels: channels of the image.
-        features_per_stage: width of each stage.
-        kernel_sizes: per stage, one odd number per axis.
-        strides: per stage, one number per axis.
-        n_conv_per_stage: convolutions of each stage.
-        ops: the operators.
+        plan: the stages.
         enhanced_convolution: Enhanced Convolutions (III) or plain ones.
         norm_per_branch: see :class:`EnhancedConvolution`.
-        downsampling: ``stride`` in a stage's first convolution (nnU-Net's way) or ``max_pool`` before it
-            (U-Net's).
 
     Shape:
         ``(B, input_channels, *spatial)`` to one map per stage, ``(B, features, *spatial / strides so far)``.
-
-    Raises:
-        ValueError: an unknown ``downsampling``.
     """
 
     def __init__(
         self,
         input_channels: int,
-        features_per_stage: Sequence[int],
-        kernel_sizes: Sequence[Sequence[int]],
-        strides: Sequence[Sequence[int]],
-        n_conv_per_stage: Sequence[int],
-        ops: LayerOps,
-        enhanced_convolution: bool,
-        norm_per_branch: bool,
-        downsampling: Downsampling,
+        plan: UNetPlan,
+        enhanced_convolution: bool = False,
+        norm_per_branch: bool = False,
     ) -> None:
         super().__init__()
-        if downsampling not in DOWNSAMPLINGS:
-            raise ValueError(f"downsampling must be one of {', '.join(DOWNSAMPLINGS)}, got {downsampling!r}")
+        ops = plan.ops
         ones = [1] * ops.dimension
 
         def conv(channels: int, width: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:
@@ -58,14 +40,14 @@ class Encoder(nn.Module):
                 return EnhancedConvolution(channels, width, kernel_size, stride, ops, norm_per_branch)
             return ConvNormNonlin(channels, width, kernel_size, stride, ops)
 
-        self.strides = [tuple(stride) for stride in strides]
-        self.downsampling = downsampling
+        self.strides = plan.strides
+        self.downsampling = plan.downsampling
         self.stages = nn.ModuleList()
         channels = input_channels
         for width, kernel_size, stride, n_convs in zip(
-            features_per_stage, kernel_sizes, self.strides, n_conv_per_stage, strict=True
+            plan.features_per_stage, plan.kernel_sizes, plan.strides, plan.n_conv_per_stage, strict=True
         ):
-            pooled = downsampling == "max_pool" and any(step > 1 for step in stride)
+            pooled = plan.downsampling == "max_pool" and any(step > 1 for step in stride)
             layers = [ops.max_pool(stride)] if pooled else []
             for position in range(n_convs):
                 first_stride = stride if position == 0 and not pooled else ones

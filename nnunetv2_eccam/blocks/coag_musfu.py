@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 from nnunetv2_eccam.blocks.multi_scale import MultiScale
 
@@ -26,7 +25,7 @@ class CoAGMuSFu(nn.Module):
     Args:
         channels: C of the input and the output.
         ops: the operators of the 1x1 convolution.
-        attention: CoA, or None.
+        attention: CoA, or an attention that it is compared with (Table V), or None.
         multi_scale: MuS, or None.
         fusion: how the two are brought together.
 
@@ -41,7 +40,7 @@ class CoAGMuSFu(nn.Module):
         self,
         channels: int,
         ops: LayerOps,
-        attention: CollaborativeAttention | None,
+        attention: nn.Module | None,
         multi_scale: MultiScale | None,
         fusion: Fusion = "concatenation",
     ) -> None:

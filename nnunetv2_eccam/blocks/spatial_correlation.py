@@ -48,8 +48,11 @@ class SpatialCorrelation(nn.Module):
         # runs in single precision at least; on a bottleneck's few positions that costs next to nothing.
         kept = torch.promote_types(features.dtype, torch.float32)
         with torch.autocast(features.device.type, enabled=False):
-            positions = features.flatten(2).transpose(1, 2).to(kept).unsqueeze(1)
-            gathered = F.scaled_dot_product_attention(
-                positions, positions, values.flatten(2).transpose(1, 2).to(kept).unsqueeze(1), scale=scale
-            )
+            positions, gathered_from = (_as_sequence(tensor.to(kept)) for tensor in (features, values))
+            gathered = F.scaled_dot_product_attention(positions, positions, gathered_from, scale=scale)
         return gathered.squeeze(1).transpose(1, 2).reshape(values.shape).to(values.dtype)
+
+
+def _as_sequence(features: Tensor) -> Tensor:
+    """Give ``(B, 1, N, C)`` in that memory order: for any other, torch falls back to a kernel that holds S."""
+    return features.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)

@@ -1,0 +1,86 @@
+"""Any image size: pad to what a network's halvings divide, segment, and crop the logits again."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PadsToMultiple(nn.Module, ABC):
+    """A network that takes images of any size.
+
+    The image is padded with zeros at the far end of each axis (nnU-Net's images are zero-centred, and it
+    pads with zeros itself), to a multiple of :attr:`divisors` and at least :attr:`smallest`; the logits
+    are cropped to the image's size, a side output in proportion. Where nothing is missing nothing is
+    done. What padding costs is the ratio of the areas: :func:`padding_cost`.
+
+    Shape:
+        ``(B, C_in, *spatial)`` to logits ``(B, num_classes, *spatial)``, or a list of them, highest
+        resolution first.
+
+    Raises:
+        ValueError: the image has another number of axes than the network.
+    """
+
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    """How many spatial axes the network can be built for."""
+
+    smallest: ClassVar[int] = 1
+    """Positions along each axis below which the network cannot train, as a map of one position, of which
+    there is no variance to normalise by."""
+
+    @property
+    @abstractmethod
+    def divisors(self) -> Sequence[int]:
+        """What the network needs each axis to be a multiple of."""
+
+    @abstractmethod
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Give the logits of an image whose size fits."""
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Give the logits of an image of any size."""
+        size = list(image.shape[2:])
+        if len(size) != len(self.divisors):
+            raise ValueError(
+                f"the network has {len(self.divisors)} spatial axes, the image {len(size)}: {list(image.shape)}"
+            )
+        padded = padded_size(size, self.divisors, self.smallest)
+        if padded == size:
+            return self.segment(image)
+        missing = [needed - n for n, needed in zip(size, padded, strict=True)]
+        output = self.segment(F.pad(image, [pad for n in reversed(missing) for pad in (0, n)]))
+        if isinstance(output, Tensor):
+            return _cropped(output, size, padded)
+        return [_cropped(logits, size, padded) for logits in output]
+
+
+def padded_size(size: Sequence[int], divisors: Sequence[int], smallest: int = 1) -> list[int]:
+    """Give the least multiple of ``divisors`` that holds ``size`` and ``smallest``, per axis.
+
+    >>> padded_size([30, 33], [16, 16])
+    [32, 48]
+    """
+    return [-(-max(n, smallest) // d) * d for n, d in zip(size, divisors, strict=True)]
+
+
+def padding_cost(size: Sequence[int], divisors: Sequence[int], smallest: int = 1) -> float:
+    """Give how many times the image's positions are computed: 1.0 where no padding is needed.
+
+    >>> round(padding_cost([144, 112], [32, 32]), 2)
+    1.27
+    """
+    return math.prod(padded_size(size, divisors, smallest)) / math.prod(size)
+
+
+def _cropped(logits: Tensor, size: Sequence[int], padded: Sequence[int]) -> Tensor:
+    """Crop an output to the image's size, a side output to its share of it, rounded as nnU-Net's targets are."""
+    for axis, (n, whole) in enumerate(zip(size, padded, strict=True), start=2):
+        kept = max(1, round(n * logits.shape[axis] / whole))
+        logits = logits.narrow(axis, 0, kept)
+    return logits

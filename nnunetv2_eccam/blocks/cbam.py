@@ -1,0 +1,56 @@
+"""Convolutional block attention, CBAM: channel, then spatial attention, compared with in Table V."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_eccam.blocks.convolution import LayerOps
+from nnunetv2_eccam.blocks.squeeze_excitation import REDUCTION
+
+KERNEL = 7
+"""Width of the spatial attention's kernel (CBAM's paper, section 3, eq. 3)."""
+
+
+class CBAM(nn.Module):
+    """Channel attention from mean and maximum, then spatial attention from both (Woo et al., ECCV 2018).
+
+    ``F' = sigmoid(MLP(mean F) + MLP(max F)) * F`` with one shared two-layer MLP (eq. 2), then
+    ``F'' = sigmoid(conv7([mean_c F'; max_c F'])) * F'`` over the channels' mean and maximum (eq. 3).
+    The convolution has no normalisation: eq. 3 has none; the authors' code adds a batch norm there.
+
+    Args:
+        channels: C of the input and the output.
+        ops: the operators; only their number of dimensions matters.
+        reduction: C over the width of the MLP's hidden layer, which is at least 1.
+
+    Shape:
+        ``(B, C, *spatial)`` to the same.
+    """
+
+    def __init__(self, channels: int, ops: LayerOps, reduction: int = REDUCTION) -> None:
+        super().__init__()
+        ones = [1] * ops.dimension
+        hidden = max(1, channels // reduction)
+        self.mlp = nn.Sequential(
+            ops.conv(channels, hidden, ones, bias=True), nn.ReLU(), ops.conv(hidden, channels, ones, bias=True)
+        )
+        self.spatial = ops.conv(2, 1, [KERNEL] * ops.dimension, bias=False)
+
+    def channel_weights(self, features: Tensor) -> Tensor:
+        """Give the channels' weights, in (0, 1), ``(B, C)``."""
+        axes = list(range(2, features.ndim))
+        weights: Tensor = self.mlp(features.mean(axes, keepdim=True)) + self.mlp(features.amax(axes, keepdim=True))
+        return weights.sigmoid().flatten(1)
+
+    def spatial_weights(self, features: Tensor) -> Tensor:
+        """Give the positions' weights for channel-weighted features, in (0, 1), ``(B, 1, *spatial)``."""
+        pooled = torch.cat((features.mean(1, keepdim=True), features.amax(1, keepdim=True)), 1)
+        weights: Tensor = self.spatial(pooled).sigmoid()
+        return weights
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Weight each channel, then each position."""
+        weights = self.channel_weights(features)
+        weighted = features * weights.view(*weights.shape, *[1] * (features.ndim - 2))
+        return weighted * self.spatial_weights(weighted)

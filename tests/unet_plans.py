@@ -1,0 +1,35 @@
+"""Architectures as nnU-Net's plans state them."""
+
+from __future__ import annotations
+
+
+def plan(n_stages: int, dimension: int = 2, **more) -> dict:
+    axes = [2] * dimension
+    name = "PlainConvUNet"
+    convs = {"n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": list(range(1, n_stages))}
+    if more.pop("residual", False):
+        name = "ResidualEncoderUNet"
+        convs = {
+            "n_blocks_per_stage": [1, 3, 4, 6, 6, 6, 6, 6][:n_stages],
+            "n_conv_per_stage_decoder": [1] * (n_stages - 1),
+        }
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
+        "arch_kwargs": {
+            "n_stages": n_stages,
+            "features_per_stage": [min(2 * 2**i, 20) for i in range(n_stages)],
+            "conv_op": f"torch.nn.modules.conv.Conv{dimension}d",
+            "kernel_sizes": [[3] * dimension] * n_stages,
+            "strides": [[1] * dimension] + [axes] * (n_stages - 1),
+            **convs,
+            "conv_bias": True,
+            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimension}d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+            **more,
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
