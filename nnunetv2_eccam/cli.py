@@ -30,6 +30,8 @@ VERBS: dict[str, Verb] = {
     "predict": Verb(
         "nnunetv2_eccam.inference.command", "nnUNetv2_predict with several tiles in one call of the network"
     ),
+    "trainers": Verb("nnunetv2_eccam.systems.command", "list the trainers: every system that the paper compares"),
+    "overlay": Verb("nnunetv2_eccam.pictures.overlay_command", "a figure of systems' results over slices, as Fig. 4"),
     "demo": Verb("nnunetv2_eccam.demo.command", "the whole way on a phantom or on your data, in minutes"),
     "trainer-path": Verb("nnunetv2_eccam.lookup.command", "the folder for nnUNet_extTrainer, if set by hand"),
 }

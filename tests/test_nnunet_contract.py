@@ -20,6 +20,7 @@ SIGNATURES = {
         "plans_manager", "configuration_manager", "num_input_channels", "num_output_channels",
         "enable_deep_supervision",
     ],
+    "initialize": ["self"],
     "_get_deep_supervision_scales": ["self"],
     "set_deep_supervision_enabled": ["self", "enabled"],
     "_build_loss": ["self"],
@@ -53,7 +54,7 @@ def test_upstreams_signature_is_the_one_that_was_overridden(method):
     assert list(inspect.signature(getattr(nnUNetTrainer, method)).parameters) == SIGNATURES[method]
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize("trainer", [trainers.nnUNetTrainerECCaM, trainers.nnUNetTrainerECCaMPaper])
 @pytest.mark.parametrize("method", SIGNATURES)
 def test_the_override_can_be_called_as_upstream_is(trainer, method):
     ours = inspect.signature(getattr(trainer, method))
@@ -92,9 +93,12 @@ def test_the_planners_constants_are_those_of_the_estimate():
     assert f"self.max_dataset_covered = {batch_size.LARGEST_SHARE_OF_DATASET}" in source
 
 
-def test_every_trainer_is_found_under_its_name():
+def test_every_trainer_is_found_under_its_name_and_no_built_in_hides_it():
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
     from nnunetv2_eccam.ext import eccam_trainers
 
+    assert recursive_find_trainer_class_by_name("nnUNetTrainerECCaMPaper_UNet_3epochs").epochs == 3
     for trainer in TRAINERS:
         assert getattr(eccam_trainers, trainer.__name__) is trainer
         assert not hasattr(nnUNetTrainer, trainer.__name__)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from small_training import make_trainer, preprocessed
 from torch import nn
 
 from nnunetv2_eccam import trainers
@@ -19,34 +20,6 @@ from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
 
 KINDS = ["labels", "ignore", "regions", "regions_ignore"]
-TINY = {"features_per_stage": [4, 6, 8, 10, 12]}
-
-
-def preprocessed(base: Path, dataset: int) -> Path:
-    return next((base / "preprocessed").glob(f"Dataset{dataset:03d}_*"))
-
-
-def make_trainer(trainer_class, base: Path, dataset: int, configuration: str = "2d", switches=None):
-    folder = preprocessed(base, dataset)
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
-    plans["continue_training"] = False
-    # Fewer features and a small batch: what is tested does not depend on them.
-    plans["configurations"]["2d"]["architecture"]["arch_kwargs"].update(
-        features_per_stage=[4, 6, 8, 10, 12, 14][
-            : plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["n_stages"]
-        ]
-    )
-    plans["configurations"]["2d"]["batch_size"] = 2
-    dataset_json = json.loads((folder / "dataset.json").read_text())
-    subclass = type(
-        trainer_class.__name__,
-        (trainer_class,),
-        {"network_switches": {**trainer_class.network_switches, **(switches or {})}},
-    )
-    trainer = subclass(plans, configuration, 0, dataset_json, torch.device("cpu"))
-    trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 2, 1
-    return trainer
-
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trainer_class", [nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper])
@@ -255,13 +228,11 @@ def test_a_3d_configuration_is_refused_by_the_2d_recipe(nnunet_base, small_datas
 # --- length -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in trainers.__all__ if "epoch" in n])
-def test_short_trainers_are_as_long_as_their_names_say_and_can_be_resumed(nnunet_base, small_dataset, name):
-    folder = preprocessed(nnunet_base, small_dataset())
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
-    plans["continue_training"] = False
-    trainer = getattr(trainers, name)(
-        plans, "2d", 0, json.loads((folder / "dataset.json").read_text()), torch.device("cpu")
-    )
-    assert trainer.num_epochs == int(name.split("_")[1].removesuffix("s").removesuffix("epoch"))
-    assert trainer.save_every <= max(1, trainer.num_epochs // 20)
+@pytest.mark.parametrize("epochs", [1, 5, 20, 250])
+@pytest.mark.parametrize("recipe", ["nnUNetTrainerECCaM", "nnUNetTrainerECCaMPaper", "nnUNetTrainerECCaM_UNet_SE"])
+def test_short_trainers_are_as_long_as_their_names_say_and_can_be_resumed(nnunet_base, small_dataset, recipe, epochs):
+    name = f"{recipe}_{epochs}epoch{'s' if epochs > 1 else ''}"
+    trainer = make_trainer(getattr(trainers, name), nnunet_base, small_dataset())
+    assert trainer.num_epochs == epochs
+    assert trainer.save_every <= max(1, epochs // 20)
+    assert Path(trainer.output_folder_base).name.startswith(f"{name}__")

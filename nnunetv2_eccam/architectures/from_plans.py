@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pydoc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.architectures.padding import PadsToMultiple
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.multi_scale import dilations_for
 from nnunetv2_eccam.errors import UserError
 
@@ -19,6 +22,8 @@ CLASS_NAME = f"{ECCaMUNet.__module__}.{ECCaMUNet.__qualname__}"
 _CONSTRUCTOR = frozenset(inspect.signature(ECCaMUNet).parameters)
 SWITCHES = _CONSTRUCTOR - {"input_channels", "num_classes", "deep_supervision"}
 """The arguments that a plans file or a trainer may set; nnU-Net gives the other three."""
+
+_OF_A_UNET = frozenset(inspect.signature(UNetPlan.of).parameters)
 
 
 def network_arguments(
@@ -99,7 +104,8 @@ def build_network(
     num_classes: int,
     deep_supervision: bool,
     switches: Mapping[str, Any] | None = None,
-) -> ECCaMUNet:
+    network: str = CLASS_NAME,
+) -> PadsToMultiple:
     """Build and initialise the network of a configuration.
 
     Args:
@@ -110,13 +116,25 @@ def build_network(
         deep_supervision: whether all side outputs are given. The heads exist either way, so that weights
             trained with it load into a network built without it, as nnU-Net does for prediction.
         switches: see :func:`network_arguments`.
+        network: dotted path of the network's class, ``ECCaMUNet`` or a ``ComparedNetwork``, which is built
+            from what the arguments say of a U-Net's stages.
+
+    Raises:
+        UserError: an argument that the network does not have, or a library that it needs is missing.
     """
     arguments = network_arguments(architecture, patch_size, switches)
     for name in architecture["_kw_requires_import"]:
         if isinstance(arguments.get(name), str):
             arguments[name] = pydoc.locate(arguments[name])
-    network = ECCaMUNet(
-        input_channels=input_channels, num_classes=num_classes, deep_supervision=deep_supervision, **arguments
-    )
-    network.apply(network.initialize)
-    return network
+    built: Any
+    if network == CLASS_NAME:
+        built = ECCaMUNet(
+            input_channels=input_channels, num_classes=num_classes, deep_supervision=deep_supervision, **arguments
+        )
+    else:
+        module, _, class_name = network.rpartition(".")
+        plan = UNetPlan.of(**{name: value for name, value in arguments.items() if name in _OF_A_UNET})
+        compared = getattr(importlib.import_module(module), class_name)
+        built = compared.from_plan(plan, input_channels, num_classes, deep_supervision)
+    built.apply(built.initialize)
+    return cast(PadsToMultiple, built)

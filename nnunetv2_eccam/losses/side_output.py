@@ -148,8 +148,9 @@ class SideOutputLoss(nn.Module):
         return torch.stack(losses).sum()
 
     def _hybrid(self, output: Tensor, target: Tensor) -> Tensor:
-        dice = self.terms.dice(output, target)
-        return self.dice_weight * dice + self.ce_weight * self.terms.cross_entropy(output, target)
+        terms = ((self.dice_weight, self.terms.dice), (self.ce_weight, self.terms.cross_entropy))
+        # A term of no weight (Table IV's Dice alone, BCE alone) is not computed.
+        return torch.stack([weight * term(output, target) for weight, term in terms if weight > 0]).sum()
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -11,7 +11,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
+from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size, padding_cost
+from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss, Supervision
+from nnunetv2_eccam.systems import EC_CAM_UNET, System
 
 
 class nnUNetTrainerECCaM(nnUNetTrainer):
@@ -22,8 +25,15 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
     from ``nnUNetTrainer``; data, augmentation, optimiser and schedule are nnU-Net's.
 
     A variant is a subclass that sets the attributes below; the constructor's arguments stay nnU-Net's,
-    which reads them by name.
+    which reads them by name. The compared systems are such subclasses, made by
+    :mod:`nnunetv2_eccam.trainers.by_name`.
+
+    Raises:
+        UserError: the system does not work on as many axes as the configuration has.
     """
+
+    system: ClassVar[System] = EC_CAM_UNET
+    """Which of the paper's systems is trained."""
 
     network_switches: ClassVar[Mapping[str, Any]] = {}
     """Arguments of ``ECCaMUNet`` that go before the configuration's."""
@@ -48,6 +58,13 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by name
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
+        dimension = len(self.configuration_manager.patch_size)
+        if dimension not in self.system.dimensions:
+            raise UserError(
+                f"{type(self).__name__}: {self.system.title} is a 2D network; configuration {configuration} is "
+                f"{dimension}D. Use a 2D configuration"
+            )
+        self.enable_deep_supervision = self.system.side_outputs and self._network_arguments().get("side_outputs", True)
         if self.epochs is not None:
             self.num_epochs = self.epochs
             # nnU-Net saves every 50 epochs; a shorter training that is stopped would have nothing to resume.
@@ -70,7 +87,21 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
             num_output_channels,
             enable_deep_supervision,
             cls.network_switches,
+            cls.system.network,
         )
+
+    def initialize(self) -> None:
+        """Build all, and say what padding costs where the network needs it."""
+        super().initialize()
+        network = getattr(self.network.module if self.is_ddp else self.network, "_orig_mod", self.network)
+        patch_size = list(self.configuration_manager.patch_size)
+        if isinstance(network, PadsToMultiple):
+            cost = padding_cost(patch_size, network.divisors, network.smallest)
+            if cost > 1:
+                padded = padded_size(patch_size, network.divisors, network.smallest)
+                self.print_to_log_file(
+                    f"{self.system.title} pads the patch of {patch_size} to {padded}: {cost:.2f} times the positions"
+                )
 
     def _network_arguments(self) -> dict[str, Any]:
         return network_arguments(
@@ -91,7 +122,8 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Switch the side outputs, if there are any: nnU-Net switches them on again after validation."""
-        super().set_deep_supervision_enabled(enabled and self.enable_deep_supervision)
+        if self.enable_deep_supervision:
+            super().set_deep_supervision_enabled(enabled)
 
     def _build_loss(self) -> nn.Module:
         terms = DiceAndCrossEntropy(

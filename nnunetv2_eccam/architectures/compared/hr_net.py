@@ -1,0 +1,137 @@
+"""HR-Net (the paper's reference 36) with the HRNetV2 head: four resolutions side by side, mixed and classified.
+
+Jingdong Wang, Ke Sun, Tianheng Cheng, Borui Jiang et al., "Deep High-Resolution Representation Learning for
+Visual Recognition", IEEE TPAMI 43 (2021), arXiv:1908.07919.
+
+From the paper: the stem and the four stages of parallel branches with repeated fusion, and the HRNetV2 head
+(Fig. 4b), in which all branches are brought to the highest resolution bilinearly, concatenated and mixed by a
+1x1 convolution; the logits are enlarged four times, bilinearly.
+
+From the authors' segmentation code: batch norm and ReLU after the mixing convolution, that convolution's bias
+(which the batch norm cancels; kept for the parameter count), and interpolation by pixel areas
+(``align_corners=False``; their later branch with OCR takes the other).
+
+The branches are timm's, whose fusions enlarge by nearest neighbour, as in the authors' earlier pose network; they are
+set to bilinear here, as the paper and the segmentation code have it. Left out: the classifier behind the
+branches, OCR, and ImageNet weights (EC-CaM-UNet's paper trains every network from scratch). That paper does not
+say which width it used; W18 is the default, as the smallest full-depth HRNetV2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nnunetv2_eccam.architectures.compared.network import ComparedNetwork
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+
+WIDTHS = (18, 30, 32, 40, 44, 48, 64)
+"""Widths of the highest-resolution branch for which the backbone is defined."""
+
+_MIXING = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, nonlin=nn.ReLU, nonlin_kwargs={"inplace": True})
+
+
+class HRNetV2Head(nn.Module):
+    """Enlarge all branches to the first one's size, concatenate, mix by 1x1-BN-ReLU, classify by 1x1 (Fig. 4b).
+
+    Args:
+        channels: of each branch, highest resolution first.
+        num_classes: logit maps.
+
+    Shape:
+        One map ``(B, channels[i], H_i, W_i)`` per branch to ``(B, num_classes, H_0, W_0)``.
+    """
+
+    def __init__(self, channels: Sequence[int], num_classes: int) -> None:
+        super().__init__()
+        self.mixing = ConvNormNonlin(sum(channels), sum(channels), (1, 1), (1, 1), _MIXING)
+        self.classifier = nn.Conv2d(sum(channels), num_classes, 1)
+
+    def forward(self, branches: Sequence[Tensor]) -> Tensor:
+        """Give the logits at the first branch's resolution."""
+        size = branches[0].shape[2:]
+        enlarged = [F.interpolate(branch, size, mode="bilinear", align_corners=False) for branch in branches[1:]]
+        logits: Tensor = self.classifier(self.mixing(torch.cat([branches[0], *enlarged], 1)))
+        return logits
+
+
+class HRNet(ComparedNetwork):
+    """HRNetV2 for segmentation, two-dimensional, with batch norm.
+
+    A stem of two strided 3x3 convolutions, four bottleneck blocks, then stages of two, three and four parallel
+    branches of widths ``width`` times 1, 2, 4 and 8 at 1/4, 1/8, 1/16 and 1/32 of the image's size: one, four
+    and three modules, each of four residual blocks per branch and a fusion of every branch into every other.
+    Then :class:`HRNetV2Head`, and the logits enlarged four times.
+
+    Args:
+        input_channels: channels of the image.
+        num_classes: logit maps.
+        width: of the highest-resolution branch, one of ``WIDTHS``: 18 is HRNetV2-W18, 48 HRNetV2-W48.
+
+    Shape:
+        ``(B, input_channels, H, W)`` to logits ``(B, num_classes, H, W)``. Padded to multiples of 32 and at
+        least 64, so that the batch norms of the 1/32 branch see four values or more even of a single image.
+
+    Raises:
+        ValueError: there is no backbone of that width.
+
+    Example:
+        >>> HRNet(1, 2).eval()(torch.zeros(1, 1, 96, 80)).shape
+        torch.Size([1, 2, 96, 80])
+    """
+
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    smallest: ClassVar[int] = 64
+
+    def __init__(self, input_channels: int, num_classes: int, width: int = 18) -> None:
+        super().__init__()
+        if width not in WIDTHS:
+            raise ValueError(f"width must be one of {', '.join(map(str, WIDTHS))}, got {width!r}")
+        from timm import create_model  # slow to import
+
+        self.backbone = create_model(
+            f"hrnet_w{width}",
+            pretrained=False,
+            in_chans=input_channels,
+            features_only=True,
+            feature_location="",  # the branches themselves, without the classifier's widening blocks
+            out_indices=(1, 2, 3, 4),
+        )
+        _enlarge_bilinearly(self.backbone)
+        self.head = HRNetV2Head(self.backbone.feature_info.channels(), num_classes)
+
+    @classmethod
+    def from_plan(cls, plan: UNetPlan, input_channels: int, num_classes: int, deep_supervision: bool) -> HRNet:
+        """Build HRNetV2-W18: of the plan only the dimension matters, and there are no side outputs.
+
+        Raises:
+            ValueError: the plan is three-dimensional.
+        """
+        del deep_supervision
+        if plan.ops.dimension not in cls.dimensions:
+            raise ValueError(
+                f"HR-Net is two-dimensional, got a configuration with {plan.ops.dimension} axes; use a 2d configuration"
+            )
+        return cls(input_channels, num_classes)
+
+    @property
+    def divisors(self) -> list[int]:
+        """What the lowest-resolution branch divides each axis by."""
+        return [32, 32]
+
+    def segment(self, image: Tensor) -> Tensor:
+        """Segment a batch of images whose size 32 divides."""
+        logits = self.head(self.backbone(image))
+        return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _enlarge_bilinearly(backbone: nn.Module) -> None:
+    """Set the fusions' enlargement, which comes without parameters, to the paper's."""
+    for module in backbone.modules():
+        if isinstance(module, nn.Upsample):
+            module.mode, module.align_corners = "bilinear", False

@@ -1,0 +1,185 @@
+"""MSU-Net: a U-Net whose stages are parallel convolution sequences of several kernel sizes.
+
+Su et al., "MSU-Net: Multi-Scale U-Net for 2D Medical Image Segmentation", Frontiers in Genetics 12, 2021:
+the paper's reference [28]. The network that its authors call MSU-Net has the multi-scale block "(37)" of
+their Fig. 1: a sequence of 3x3 convolutions beside one of 7x7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_eccam.architectures.compared.network import ComparedNetwork
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+
+SEQUENCE_KERNELS = (3, 7)
+"""Kernel sizes of the block's sequences (Fig. 1B, "multi-scale block (37)")."""
+
+
+class MultiScaleSequences(nn.Module):
+    """Multi-scale block (Fig. 1B): parallel convolution sequences, concatenated, and a 1x1 convolution.
+
+    Each sequence has the U-Net's own number of layers (convolution, norm, nonlinearity), two in the
+    paper, and the block's full width. After the 1x1 convolution, which has a bias, there is neither a
+    norm nor a nonlinearity: the authors' code.
+
+    Args:
+        input_channels: channels of the input.
+        output_channels: channels of the output, and of each sequence.
+        kernels: kernel size of each sequence, one number per axis.
+        n_convs: layers of each sequence.
+        stride: of each sequence's first layer, one number per axis.
+        ops: the operators.
+
+    Shape:
+        ``(B, input_channels, *spatial)`` to ``(B, output_channels, *spatial / stride)``.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        output_channels: int,
+        kernels: Sequence[Sequence[int]],
+        n_convs: int,
+        stride: Sequence[int],
+        ops: LayerOps,
+    ) -> None:
+        super().__init__()
+        ones = [1] * ops.dimension
+        self.sequences = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    ConvNormNonlin(
+                        input_channels if position == 0 else output_channels,
+                        output_channels,
+                        kernel,
+                        stride if position == 0 else ones,
+                        ops,
+                    )
+                    for position in range(n_convs)
+                )
+            )
+            for kernel in kernels
+        )
+        self.fuse = ops.conv(len(kernels) * output_channels, output_channels, ones, bias=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply the sequences side by side and fuse them."""
+        fused: Tensor = self.fuse(torch.cat([sequence(features) for sequence in self.sequences], 1))
+        return fused
+
+
+class MSUNet(ComparedNetwork):
+    """The U-Net of the plan, with a :class:`MultiScaleSequences` in place of the layers of every stage.
+
+    Stages, widths, number of layers, norm and nonlinearity are the plan's; upsampling by a transposed
+    convolution, concatenation with the skip and the 1x1 head are the U-Net's own. The authors' setting is
+    five stages of 32 to 512, two layers, batch norm, ReLU and max pooling (their code). With a plan that
+    halves by stride, the first layer of each sequence has it. Along an axis where the plan's kernel is 1
+    (nnU-Net's answer to thick slices) the sequences' kernels are 1 too.
+
+    There are no side outputs: the paper has none.
+
+    Two-dimensional only, as its title says: a 7x7x7 kernel has 13 times the taps of a 3x3x3 one, so that
+    the six stages of 32 to 320 that nnU-Net plans for a volume would have 405 million parameters where
+    the plain U-Net has 31, and 13 times its multiplications.
+
+    Args:
+        plan: the stages.
+        input_channels: channels of the image.
+        num_classes: logit maps.
+        sequence_kernels: kernel size of each parallel sequence, odd. The authors' code also defines
+            sequences of 1, 2, 5 and 9, and uses none of them.
+
+    Shape:
+        ``(B, input_channels, H, W)`` to ``(B, num_classes, H, W)``.
+
+    Raises:
+        ValueError: a plan that is not two-dimensional; no kernel sizes, or an even one.
+    """
+
+    dimensions = (2,)
+
+    def __init__(
+        self,
+        plan: UNetPlan,
+        input_channels: int,
+        num_classes: int,
+        sequence_kernels: Sequence[int] = SEQUENCE_KERNELS,
+    ) -> None:
+        super().__init__()
+        _check(plan, sequence_kernels, self.dimensions)
+        self.plan = plan
+        ops, widths, ones = plan.ops, plan.features_per_stage, [1] * plan.ops.dimension
+        self.stages = nn.ModuleList()
+        channels = input_channels
+        for width, stage_kernel, stride, n_convs in zip(
+            widths, plan.kernel_sizes, plan.strides, plan.n_conv_per_stage, strict=True
+        ):
+            kernels = _kernels(sequence_kernels, stage_kernel)
+            if plan.downsampling == "max_pool" and any(step > 1 for step in stride):
+                block = MultiScaleSequences(channels, width, kernels, n_convs, ones, ops)
+                self.stages.append(nn.Sequential(ops.max_pool(stride), block))
+            else:
+                self.stages.append(MultiScaleSequences(channels, width, kernels, n_convs, stride, ops))
+            channels = width
+        self.upsamplings = nn.ModuleList()
+        self.levels = nn.ModuleList()
+        for level, n_convs in enumerate(plan.n_conv_per_stage_decoder):
+            stage = len(widths) - 2 - level
+            below, width = widths[stage + 1], widths[stage]
+            kernels = _kernels(sequence_kernels, plan.kernel_sizes[stage])
+            self.upsamplings.append(ops.transposed_conv(below, width, plan.strides[stage + 1]))
+            self.levels.append(MultiScaleSequences(2 * width, width, kernels, n_convs, ones, ops))
+        self.head = ops.conv(widths[0], num_classes, ones, bias=True)
+
+    @classmethod
+    def from_plan(
+        cls,
+        plan: UNetPlan,
+        input_channels: int,
+        num_classes: int,
+        deep_supervision: bool,  # noqa: ARG003 - it has no side outputs
+    ) -> MSUNet:
+        """Build it with the paper's kernel sizes; there are no side outputs to give."""
+        return cls(plan, input_channels, num_classes)
+
+    @property
+    def divisors(self) -> list[int]:
+        """What the plan's strides divide each axis by."""
+        return self.plan.divisors
+
+    @property
+    def smallest(self) -> int:  # type: ignore[override]  # a constant in the base class, here the plan's
+        """Twice the smallest divisor: two positions along one axis of the deepest map, if the plan normalises."""
+        return 1 if self.plan.ops.norm_op is None else 2 * min(self.divisors)
+
+    def segment(self, image: Tensor) -> Tensor:
+        """Segment images of a size that the strides divide."""
+        maps = [image]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        features = maps.pop()
+        for upsampling, level in zip(self.upsamplings, self.levels, strict=True):
+            features = level(torch.cat((maps.pop(), upsampling(features)), 1))
+        logits: Tensor = self.head(features)
+        return logits
+
+
+def _check(plan: UNetPlan, sequence_kernels: Sequence[int], dimensions: Sequence[int]) -> None:
+    if plan.ops.dimension not in dimensions:
+        raise ValueError(
+            f"MSU-Net is two-dimensional (7x7x7 kernels are out of proportion), the plan has {plan.ops.dimension} "
+            "axes: use a 2d configuration"
+        )
+    if not sequence_kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in sequence_kernels):
+        raise ValueError(f"sequence_kernels must be one or more odd numbers, got {list(sequence_kernels)}")
+
+
+def _kernels(sequence_kernels: Sequence[int], stage_kernel: Sequence[int]) -> list[list[int]]:
+    """Give each sequence's kernel per axis: 1 where the plan's is."""
+    return [[kernel if planned > 1 else 1 for planned in stage_kernel] for kernel in sequence_kernels]

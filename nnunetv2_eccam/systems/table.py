@@ -1,0 +1,183 @@
+"""The table: every row of Tables I to V and Fig. 5, and the related systems of section II.
+
+Adding a system is a row here and, where its network is new, a class in ``architectures/compared``. Trainers
+in both recipes, ``nnUNetv2_eccam trainers``, the contract tests and the docs' table follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nnunetv2_eccam.systems.system import PaperRow, System
+
+PARTS: Mapping[str, str] = {
+    "CC": "channel_correlation",
+    "SC": "spatial_correlation",
+    "MuS": "multi_scale",
+    "EC": "enhanced_convolution",
+    "DWS": "side_outputs",
+}
+"""Table II's columns, as arguments of ``ECCaMUNet``."""
+
+_COMPARED = "nnunetv2_eccam.architectures.compared"
+_OWN_BACKBONE = "its own backbone and batch norm, 2D"
+_PLANS_WIDTHS = "the plan's widths and norm"
+
+
+def _ablation(
+    name: str,
+    title: str,
+    parts: str,
+    *rows: PaperRow,
+    differs: str | None = None,
+    switches: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> System:
+    """Make a row of Table II's kind: the U-Net with some of the five parts."""
+    present = parts.split()
+    chosen = {argument: part in present for part, argument in PARTS.items()}
+    return System(
+        name,
+        title,
+        rows,
+        differs or f"the plain U-Net with {', '.join(present)}",
+        switches={**chosen, **(switches or {})},
+        side_outputs="DWS" in present,
+        **more,
+    )
+
+
+def _compared(name: str, title: str, path: str, reference: int, differs: str, **more: Any) -> System:
+    """Make a network of Table I."""
+    more.setdefault("rows", (PaperRow("I", title),))
+    more.setdefault("side_outputs", False)
+    return System(name, title, differs=differs, network=f"{_COMPARED}.{path}", reference=reference, **more)
+
+
+EC_CAM_UNET = System(
+    "",
+    "EC-CaM-UNet",
+    (PaperRow("I", "Our"), PaperRow("II", "all"), PaperRow("III", "Ours")),
+    "CC, SC, MuS, EC and DWS, fused by a 1x1 convolution",
+)
+"""The paper's own system."""
+
+_TABLE_I = (
+    _ablation(
+        "UNet", "U-Net", "", PaperRow("I", "U-Net"), PaperRow("II", "U-Net"),
+        differs="the plain U-Net: none of the five parts", reference=25,
+    ),
+    _compared(
+        "UNetPlusPlus", "U-Net++", "unet_plus_plus.UNetPlusPlus", 18, f"nested dense skip connections; {_PLANS_WIDTHS}"
+    ),
+    _compared(
+        "DeepLabV3Plus", "DeepLabV3+", "deeplab_v3_plus.DeepLabV3Plus", 6, f"ResNet-50, ASPP; {_OWN_BACKBONE}",
+        dimensions=(2,),
+    ),
+    _compared(
+        "AttentionUNet", "Attention U-Net", "attention_unet.AttentionUNet", 23,
+        f"attention gates on the skip connections; {_PLANS_WIDTHS}",
+    ),
+    _compared(
+        "DANet", "DA-Net", "da_net.DANet", 9,
+        f"dilated ResNet-50, position and channel self-attention; {_OWN_BACKBONE}", dimensions=(2,),
+    ),
+    _compared(
+        "HRNet", "HR-Net", "hr_net.HRNet", 36, f"HRNetV2-W18, four resolutions in parallel; {_OWN_BACKBONE}",
+        dimensions=(2,),
+    ),
+    _compared(
+        "SegFormer", "SegFormer", "segformer.SegFormer", 40, "MiT-B2 transformer, MLP decoder; 2D", dimensions=(2,)
+    ),
+    _compared(
+        "CENet", "CE-Net", "ce_net.CENet", 12,
+        f"ResNet-34, dense atrous convolution, residual pooling; {_OWN_BACKBONE}", dimensions=(2,),
+    ),
+    _compared(
+        "MSUNet", "MSU-Net", "msu_net.MSUNet", 28,
+        f"parallel convolution sequences of two kernel sizes; {_PLANS_WIDTHS}, 2D", dimensions=(2,),
+    ),
+)  # fmt: skip
+
+_TABLE_II_AND_V = (
+    _ablation("UNet_CC", "U-Net + CC", "CC", PaperRow("II", "CC"), PaperRow("V", "U-Net + CC")),
+    _ablation("UNet_SC", "U-Net + SC", "SC", PaperRow("II", "SC"), PaperRow("V", "U-Net + SC")),
+    _ablation("UNet_MuS", "U-Net + MuS", "MuS", PaperRow("II", "MuS")),
+    _ablation("UNet_EC", "U-Net + EC", "EC", PaperRow("II", "EC")),
+    _ablation("UNet_DWS", "U-Net + DWS", "DWS", PaperRow("II", "DWS")),
+    _ablation(
+        "UNet_SC_MuS", "U-Net + SC + MuS", "SC MuS", PaperRow("II", "row 7"),
+        differs="the plain U-Net with SC, MuS: row 7 by its ticks",
+    ),
+    _ablation(
+        "UNet_CoA", "U-Net + CoA", "CC SC", PaperRow("II", "row 7"), PaperRow("V", "U-Net + CoA"),
+        differs="the plain U-Net with CC, SC: row 7 by the text (IV.F.2)",
+    ),
+    _ablation("UNet_CoA_MuS", "U-Net + CoAG-MuSFu", "CC SC MuS", PaperRow("II", "CC + SC + MuS")),
+    _ablation("UNet_CoA_MuS_EC", "U-Net + CoAG-MuSFu + EC", "CC SC MuS EC", PaperRow("II", "CC + SC + MuS + EC")),
+    _ablation(
+        "UNet_SE", "U-Net + SE", "", PaperRow("V", "U-Net + SE"),
+        differs="the plain U-Net with SE at the encoder's end", switches={"compared_attention": "SE"}, reference=15,
+    ),
+    _ablation(
+        "UNet_CBAM", "U-Net + CBAM", "", PaperRow("V", "U-Net + CBAM"),
+        differs="the plain U-Net with CBAM at the encoder's end", switches={"compared_attention": "CBAM"}, reference=39,
+    ),
+)  # fmt: skip
+
+_TABLE_III = (
+    System(
+        "Series", "CoA -> MuS", (PaperRow("III", "CoA -> MuS"),),
+        "EC-CaM-UNet with MuS after CoA instead of the fusion", switches={"fusion": "series"},
+    ),
+    System(
+        "Sum", "CoA + MuS", (PaperRow("III", "CoA + MuS"),), "EC-CaM-UNet with CoA and MuS added instead of fused",
+        switches={"fusion": "sum"},
+    ),
+)  # fmt: skip
+
+# Alpha is eq. 17's weight: 1 leaves Dice alone, 0 cross-entropy alone, None adds them (eq. 13).
+_TABLE_IV = tuple(
+    _ablation(
+        f"UNet_{name}", f"U-Net, {label}", "", PaperRow("IV", label),
+        differs=f"the plain U-Net trained with {label}", supervision="dice_ce_all", alpha=alpha,
+    )
+    for name, label, alpha in (("Dice", "Dice", 1.0), ("BCE", "BCE", 0.0), ("DiceBCE", "Dice + BCE", None))
+)  # fmt: skip
+
+_FIGURE_5 = tuple(
+    System(
+        f"alpha_0{tenths}0", f"alpha = 0.{tenths}", (PaperRow("Fig. 5", f"alpha = 0.{tenths}"),),
+        f"EC-CaM-UNet with Dice weighted by 0.{tenths} and cross-entropy by 0.{10 - tenths}", alpha=tenths / 10,
+    )
+    for tenths in range(1, 10)
+)  # fmt: skip
+
+_RELATED = (
+    _compared(
+        "MSFACSA", "MSF-ACSA", "msf_acsa.MSFACSA", 10,
+        f"additive channel-spatial attention on the skips, multi-scale side outputs; {_PLANS_WIDTHS}",
+        rows=(), side_outputs=True,
+    ),
+    _compared(
+        "MCDALNet", "MCDALNet", "mcdal_net.MCDALNet", 13,
+        f"multi-scale modules on the skips, dual attention in the decoder; {_PLANS_WIDTHS}", rows=(),
+    ),
+    _compared(
+        "DualBranch", "Dual-branch multi-scale attention", "dual_branch_attention.DualBranchAttentionUNet", 20,
+        f"attention and multi-scale features in parallel, added; {_PLANS_WIDTHS}", rows=(),
+    ),
+)  # fmt: skip
+
+SYSTEMS: tuple[System, ...] = (
+    EC_CAM_UNET, *_TABLE_I, *_TABLE_II_AND_V, *_TABLE_III, *_TABLE_IV, *_FIGURE_5, *_RELATED
+)  # fmt: skip
+"""Every system, EC-CaM-UNet first."""
+
+_BY_NAME = {system.name: system for system in SYSTEMS}
+
+
+def system_named(name: str) -> System | None:
+    """Give the system with this suffix, or None."""
+    return _BY_NAME.get(name)

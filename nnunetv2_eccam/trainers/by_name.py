@@ -1,0 +1,53 @@
+"""Trainers by name: a recipe, a system, a length, put together when the name is asked for.
+
+``nnUNetTrainerECCaM`` or ``nnUNetTrainerECCaMPaper`` (the recipe), ``_UNetPlusPlus`` (a system of
+:mod:`nnunetv2_eccam.systems`; EC-CaM-UNet without it), ``_20epochs`` (the length; the recipe's without it).
+Each is an ordinary class: importable from :mod:`nnunetv2_eccam.trainers`, picklable, found by nnU-Net.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from nnunetv2_eccam.systems import RECIPES, SYSTEMS, system_named
+from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
+from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
+
+_NAME = re.compile(r"(?P<recipe>nnUNetTrainerECCaM(?:Paper)?)(?:_(?P<system>\w+?))??(?:_(?P<epochs>[1-9]\d*)epochs?)?")
+
+TRAINER_NAMES = tuple(system.trainer_name(recipe) for recipe in RECIPES for system in SYSTEMS)
+"""Every system under both recipes, at the recipe's own length."""
+
+
+@functools.cache
+def make_trainer(name: str, module: str) -> type[nnUNetTrainerECCaM] | None:
+    """Make the trainer of this name, once, or give None where it names none.
+
+    Args:
+        name: of the trainer.
+        module: in which the class can be found under its name, for pickling.
+    """
+    parsed = _NAME.fullmatch(name)
+    system = system_named(parsed["system"] or "") if parsed else None
+    if parsed is None or system is None:
+        return None
+    is_paper = parsed["recipe"] == RECIPES["paper"]
+    epochs = int(parsed["epochs"]) if parsed["epochs"] else None
+    if name != system.trainer_name("paper" if is_paper else "nnunet", epochs):
+        return None  # "_1epochs", "_5epoch"
+    recipe: type[nnUNetTrainerECCaM] = nnUNetTrainerECCaMPaper if is_paper else nnUNetTrainerECCaM
+    if name == recipe.__name__:
+        return recipe
+    switches = {**recipe.network_switches, **system.switches}
+    content: dict[str, Any] = {"system": system, "network_switches": switches}
+    if epochs is not None:
+        content["epochs"] = epochs
+    if system.supervision is not None:
+        content["supervision"] = system.supervision
+    if system.alpha is not None:
+        content["alpha"] = system.alpha
+    content["__module__"], content["__qualname__"] = module, name
+    content["__doc__"] = f"{system.where}: {system.differs}. Recipe: that of {recipe.__name__}."
+    return type(name, (recipe,), content)

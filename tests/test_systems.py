@@ -1,0 +1,250 @@
+"""Every system: what the table says of it, and the contract that its network keeps."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from conftest import SHARED_DATA
+from torch import nn
+from unet_plans import plan
+
+from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
+from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size, padding_cost
+from nnunetv2_eccam.cli import main
+from nnunetv2_eccam.systems import RECIPES, SYSTEMS, PaperRow, System, system_named
+from nnunetv2_eccam.systems.published import DATASETS, METRICS, PUBLISHED
+from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper
+from nnunetv2_eccam.trainers.by_name import TRAINER_NAMES
+
+BY_NAME = {system.name: system for system in SYSTEMS}
+NETWORKS = [s for s in SYSTEMS if not s.name.startswith(("alpha", "UNet_Dice", "UNet_BCE"))]
+"""The systems whose networks differ: the others are trained with another loss."""
+
+RECIPE_SWITCHES = {
+    "nnunet": nnUNetTrainerECCaM.network_switches,
+    "paper": nnUNetTrainerECCaMPaper.network_switches,
+}
+
+
+def by_title(system: System) -> str:
+    return system.name or "ECCaM"
+
+
+# --- the table ----------------------------------------------------------------------------------------
+
+
+def test_every_row_that_the_paper_prints_is_a_system_and_no_other_row_is_claimed():
+    claimed = {(row.table, row.label) for system in SYSTEMS for row in system.rows}
+    printed = {(table, label) for table, rows in PUBLISHED.items() for label in rows}
+    figure_5 = {("Fig. 5", f"alpha = 0.{tenths}") for tenths in range(1, 10)}
+    assert claimed == printed | figure_5
+    assert len(BY_NAME) == len(SYSTEMS)
+
+
+def test_row_seven_has_both_readings():
+    both = [system.name for system in SYSTEMS if PaperRow("II", "row 7") in system.rows]
+    assert both == ["UNet_SC_MuS", "UNet_CoA"]
+
+
+def test_the_published_numbers_are_the_papers():
+    """Against the text of the paper: each table's rows of numbers, in its order."""
+    paper = SHARED_DATA.parent / "paper.txt"
+    if not paper.is_file():
+        pytest.skip(f"the paper's text is not at {paper}")
+    text = paper.read_text()
+    bounds = [(f"TABLE {table}:", PUBLISHED[table]) for table in ("I", "II", "V")]
+    for heading, rows in bounds:
+        part = text[text.index(heading) :]
+        lines = [re.findall(r"(?<=\t)\d\d\.\d+", line) for line in part.splitlines()]
+        printed = [[float(n) for n in line] for line in lines if len(line) == 12][: len(rows)]
+        assert printed == [[row[d][m] for d in DATASETS for m in METRICS] for row in rows.values()], heading
+    for heading, table in (("TABLE III:", "III"), ("TABLE IV:", "IV")):
+        part = text[text.index(heading) :]
+        printed = [float(n) for n in re.findall(r"\t(\d\d\.\d\d)$", part, re.MULTILINE)][: 4 * 3]
+        assert printed == [row[dataset]["DSC"] for dataset in DATASETS for row in PUBLISHED[table].values()], heading
+
+
+def state_of(name: str, recipe: str = "paper", **more) -> dict[str, torch.Size]:
+    return {k: v.shape for k, v in network_of(BY_NAME[name], recipe, **more).state_dict().items()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("smaller", "larger", "added"),
+    [
+        ("UNet", "UNet_CC", r"bottleneck\.attention\.channel\."),
+        ("UNet", "UNet_SC", r"$none"),  # SC has no parameters
+        ("UNet", "UNet_CoA", r"bottleneck\.attention\.channel\."),
+        ("UNet", "UNet_MuS", r"bottleneck\.multi_scale\."),
+        ("UNet", "UNet_SE", r"bottleneck\.attention\.(squeeze|excite)\."),
+        ("UNet", "UNet_CBAM", r"bottleneck\.attention\.(mlp|spatial)\."),
+        ("UNet", "UNet_DWS", r"decoder\.heads\.[012]\."),
+        ("UNet_SC", "UNet_SC_MuS", r"bottleneck\.(multi_scale|fuse)\."),
+        ("UNet_CoA", "UNet_CoA_MuS", r"bottleneck\.(multi_scale|fuse)\."),
+        ("UNet_CoA_MuS_EC", "", r"decoder\.heads\.[012]\."),
+        ("Sum", "", r"bottleneck\.fuse\."),
+        ("Series", "", r"bottleneck\.fuse\."),
+        ("Series", "Sum", r"$none"),
+        ("UNet", "UNet_BCE", r"$none"),
+        ("UNet", "UNet_Dice", r"$none"),
+        ("alpha_010", "", r"$none"),
+    ],
+)
+def test_two_rows_differ_in_exactly_the_named_part(recipe, smaller, larger, added):
+    small, large = state_of(smaller, recipe), state_of(larger, recipe)
+    assert {k: v for k, v in large.items() if not re.match(added, k)} == small
+    assert (small != large) == (added != "$none")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("without", "with_ec"), [("UNet", "UNet_EC"), ("UNet_CoA_MuS", "UNet_CoA_MuS_EC")])
+def test_enhanced_convolution_changes_the_encoder_and_nothing_else(recipe, without, with_ec):
+    a, b = (
+        {k: v for k, v in state_of(name, recipe).items() if not k.startswith("encoder.")} for name in (without, with_ec)
+    )
+    assert a == b
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=by_title)
+def test_switches_are_the_networks_arguments_and_only_ours_has_any(system):
+    network_arguments(plan(5), [64, 64], system.switches)  # raises for an unknown one
+    assert system.is_ours or not system.switches
+    assert system_named(system.name) is system
+
+
+# --- the contract of every network --------------------------------------------------------------------
+
+
+def network_of(system, recipe="nnunet", dimension=2, channels=1, classes=2, deep_supervision=None, size=None):
+    switches = dict(RECIPE_SWITCHES[recipe])
+    if dimension == 3 and "norm_op" in switches:
+        switches["norm_op"] = "torch.nn.BatchNorm3d"
+    return build_network(
+        plan(5, dimension),
+        size or [64] * dimension,
+        channels,
+        classes,
+        system.side_outputs if deep_supervision is None else deep_supervision and system.side_outputs,
+        {**switches, **system.switches},
+        system.network,
+    )
+
+
+def outputs_of(output) -> list[torch.Tensor]:
+    return [output] if isinstance(output, torch.Tensor) else output
+
+
+CASES = [(system, dimension) for system in NETWORKS for dimension in system.dimensions]
+
+
+def case_name(value) -> str:
+    return f"{value}D" if isinstance(value, int) else by_title(value)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("system", "dimension"), CASES, ids=case_name)
+def test_odd_sizes_batch_one_any_channels_and_a_gradient_for_every_parameter(system, dimension, recipe):
+    torch.manual_seed(0)
+    size, classes, channels = [37, 50, 19][:dimension], 3, 2
+    network = network_of(system, recipe, dimension, channels, classes).train()
+    assert isinstance(network, PadsToMultiple)
+    outputs = outputs_of(network(torch.randn(1, channels, *size)))
+    assert outputs[0].shape == (1, classes, *size)
+    assert (len(outputs) > 1) == system.side_outputs
+    sum(output.square().mean() for output in outputs).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("system", NETWORKS, ids=by_title)
+def test_built_for_inference_it_loads_training_weights_and_gives_the_prediction(system, tmp_path):
+    trained = network_of(system, "paper", deep_supervision=True).train()
+    trained(torch.randn(2, 1, 64, 64))  # moves the running statistics
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")
+    loaded = network_of(system, "paper", deep_supervision=False)
+    loaded.load_state_dict(torch.load(tmp_path / "weights.pth"))
+    image = torch.randn(1, 1, 64, 96)
+    prediction = loaded.eval()(image)
+    assert isinstance(prediction, torch.Tensor)
+    torch.testing.assert_close(prediction, outputs_of(trained.eval()(image))[0])
+
+
+@pytest.mark.parametrize("system", NETWORKS, ids=by_title)
+def test_float64_is_deterministic_and_a_batch_is_its_images(system):
+    network = network_of(system, "paper", deep_supervision=False).double().eval()
+    images = torch.randn(2, 1, 64, 64, dtype=torch.float64)
+    together = network(images)
+    assert together.dtype == torch.float64
+    assert torch.equal(together, network(images))
+    torch.testing.assert_close(together, torch.cat([network(image[None]) for image in images]), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("system", NETWORKS, ids=by_title)
+def test_it_compiles_whole_and_gives_the_same(system):
+    torch._dynamo.reset()
+    network = network_of(system, "nnunet").eval()
+    image = torch.randn(1, 1, 64, 64)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)  # a graph break is an error
+    with torch.no_grad():
+        for output, expected in zip(outputs_of(compiled(image)), outputs_of(network(image)), strict=True):
+            torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize("system", NETWORKS, ids=by_title)
+def test_large_activations_stay_finite_in_mixed_precision(system):
+    network = network_of(system, "nnunet", deep_supervision=False).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = network(100 * torch.randn(1, 1, 64, 64))
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("system", NETWORKS, ids=by_title)
+def test_the_initialisation_is_the_same_for_all(system):
+    """He for every convolution, biases zero: IV.C's "same initialization method"."""
+    torch.manual_seed(0)
+    network = network_of(system)
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            assert module.bias is None or not module.bias.any()
+
+
+def test_padding_costs_what_the_docs_say():
+    assert padded_size([144, 112], [32, 32], 64) == [160, 128]
+    assert round(padding_cost([144, 112], [32, 32], 64), 2) == 1.27
+    assert padded_size([20, 70], [32, 32], 64) == [64, 96]
+    assert padding_cost([64, 96], [32, 32], 64) == 1
+
+
+# --- the command --------------------------------------------------------------------------------------
+
+
+def test_the_list_has_every_name_with_its_row(capsys):
+    assert main(["trainers"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["trainers", "--names"]) == 0
+    assert tuple(capsys.readouterr().out.split()) == TRAINER_NAMES
+    lines = listed.splitlines()
+    for system in SYSTEMS:
+        for recipe in RECIPES:
+            at = next(i for i, line in enumerate(lines) if line.split()[:1] == [system.trainer_name(recipe)])
+            assert system.differs in lines[at]
+            assert system.where in lines[at + 1]
+
+
+def test_a_table_and_its_published_numbers(capsys):
+    assert main(["trainers", "--table", "V", "--published"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 5
+    assert "68.16 / 67.70 / 78.98" in next(line for line in lines if "_UNet_CBAM " in line)
+    assert main(["trainers", "--table", "related", "--names", "--recipe", "paper"]) == 0
+    assert len(capsys.readouterr().out.split()) == 3
+
+
+def test_the_docs_have_the_table_as_the_command_prints_it(capsys):
+    from pathlib import Path
+
+    assert main(["trainers", "--markdown"]) == 0
+    docs = Path(__file__).resolve().parents[1] / "docs" / "systems.md"
+    assert capsys.readouterr().out in docs.read_text(encoding="utf-8")
