@@ -110,7 +110,7 @@ def test_the_pictures_take_what_a_hook_catches_under_autocast():
         getattr(network, name).register_forward_pre_hook(lambda _, inputs, at=name: caught.update({at: inputs[0]}))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         network(torch.randn(1, 1, 48, 40))
-    seen = network.position_attention.attention_map(caught["position_attention"], (47 // network.output_stride, 0))
+    seen = network.position_attention.attention_map(caught["position_attention"], (47 // network.reduction, 0))
     assert seen.shape == (1, 6, 5)
     assert seen.dtype == torch.float32
     assert network.channel_attention.attention_matrix(caught["channel_attention"]).shape == (1, 128, 128)

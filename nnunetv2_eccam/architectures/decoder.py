@@ -71,13 +71,24 @@ class Decoder(nn.Module):
         features = maps[-1]
         outputs: list[Tensor] = []
         for level, (upsampling, convs) in enumerate(zip(self.upsamplings, self.levels, strict=True)):
-            features = convs(cat((upsampling(features), maps[-2 - level]), 1))
+            skip = self.skip(level, maps[-2 - level], features)
+            features = convs(cat((upsampling(features), skip), 1))
             if self.deep_supervision:
                 outputs.append(self.heads[str(level)](features))
         if self.deep_supervision:
             return outputs[::-1]
         logits: Tensor = self.heads[str(len(self.levels) - 1)](features)
         return logits
+
+    def skip(self, level: int, skip: Tensor, features: Tensor) -> Tensor:  # noqa: ARG002
+        """Give what of the encoder's map is concatenated; all of it, where a subclass does not gate it.
+
+        Args:
+            level: of the decoder, 0 the lowest.
+            skip: the encoder's map.
+            features: the decoder's map one level below.
+        """
+        return skip
 
     def compute_conv_feature_map_size(self, sizes: Sequence[Sequence[int]]) -> int:
         """Count the values that the convolutions write for one sample.

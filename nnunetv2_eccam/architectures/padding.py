@@ -30,9 +30,13 @@ class PadsToMultiple(nn.Module, ABC):
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
     """How many spatial axes the network can be built for."""
 
-    smallest: ClassVar[int] = 1
-    """Positions along each axis below which the network cannot train, as a map of one position, of which
-    there is no variance to normalise by."""
+    @property
+    def smallest(self) -> int:
+        """Positions along each axis below which the network cannot train.
+
+        Of a map of one position there is no variance to normalise by.
+        """
+        return 1
 
     @property
     @abstractmethod

@@ -69,7 +69,7 @@ def synchronised_seconds(job: Job, device: torch.device) -> float:
 
 
 def interleaved_seconds(
-    jobs: Sequence[Job], device: torch.device, repeats: int, title: str, warmup: int = 2
+    jobs: Sequence[Job], device: torch.device, repeats: int, title: str, warmup: int = 2, quiet: bool = False
 ) -> list[list[float]]:
     """Time several jobs in turn, A B A B, so that a drift of the machine's speed meets all alike.
 
@@ -79,12 +79,13 @@ def interleaved_seconds(
         repeats: timed rounds.
         title: of the progress bar.
         warmup: rounds before that are not counted.
+        quiet: no progress bar.
 
     Returns:
         the seconds of each job's calls, in the order of the jobs.
     """
     seconds: list[list[float]] = [[] for _ in jobs]
-    for round_ in tqdm(range(warmup + repeats), desc=title, file=sys.stderr):
+    for round_ in tqdm(range(warmup + repeats), desc=title, file=sys.stderr, disable=quiet):
         for times, job in zip(seconds, jobs, strict=True):
             taken = synchronised_seconds(job, device)
             if round_ >= warmup:

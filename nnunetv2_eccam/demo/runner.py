@@ -66,7 +66,7 @@ def run_command(
     """
     last = deque[str](maxlen=LAST_LINES)
     found = [str(script(command[0])), *command[1:]]
-    with log.open("wb") as log_file, _started(found, environment) as process:
+    with log.open("wb") as log_file, started(found, environment) as process:
         began = time.monotonic()
         for line in _watched_lines(process, log_file, lambda: progress.describe(time.monotonic() - began)):
             if line.strip():
@@ -82,23 +82,26 @@ def run_command(
 
 
 @contextmanager
-def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: Sequence[str], environment: Mapping[str, str], output: int | IO[bytes] = subprocess.PIPE
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process and make sure that neither it nor its workers outlive the block."""
     process = subprocess.Popen(
-        command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output,
         stderr=subprocess.STDOUT, start_new_session=os.name == "posix",
     )
     try:
         yield process
     finally:
-        if process.poll() is None:
-            _end(process)
+        end(process)
         if process.stdout:
             process.stdout.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process with the workers that it started."""
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, if it still runs, with the workers that it started."""
+    if process.poll() is not None:
+        return
     for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
         if os.name == "posix":
             os.killpg(process.pid, number)  # it leads its own group: see start_new_session
@@ -162,6 +165,7 @@ def ended_by_signal() -> Iterator[None]:
     """Let a SIGTERM (``timeout``, a scheduler) end the block as Ctrl-C does, with its commands."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some senders send it twice, and the commands are being ended
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)

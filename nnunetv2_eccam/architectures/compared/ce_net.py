@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import ComparedNetwork
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
 
 ENCODER_WIDTHS = (64, 128, 256, 512)
 """Of ResNet-34's four stages, at 1/4 to 1/32 of the image's size."""
@@ -85,7 +84,7 @@ class ResidualMultiKernelPooling(nn.Module):
         return torch.cat([*maps, features], 1)
 
 
-class CENet(ComparedNetwork):
+class CENet(BackboneNetwork):
     """Encoder, context extractor (DAC, RMP) and decoder.
 
     - Encoder: ResNet-34's stem and four stages.
@@ -112,8 +111,7 @@ class CENet(ComparedNetwork):
         ``(B, input_channels, H, W)`` to ``(B, num_classes, H, W)``.
     """
 
-    dimensions = (2,)
-    smallest = 64
+    reduction = 32
 
     def __init__(self, input_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -147,30 +145,6 @@ class CENet(ComparedNetwork):
             nn.ReLU(),
             nn.Conv2d(HEAD_WIDTH, num_classes, 3, padding=1),
         )
-
-    @classmethod
-    def from_plan(
-        cls,
-        plan: UNetPlan,
-        input_channels: int,
-        num_classes: int,
-        deep_supervision: bool,  # noqa: ARG003 - it has no side outputs
-    ) -> CENet:
-        """Build it; of the plan only the number of axes matters, and there are no side outputs.
-
-        Raises:
-            ValueError: the plan is not two-dimensional.
-        """
-        if plan.ops.dimension not in cls.dimensions:
-            raise ValueError(
-                f"CE-Net's ResNet-34 is two-dimensional, the plan has {plan.ops.dimension} axes: use a 2d configuration"
-            )
-        return cls(input_channels, num_classes)
-
-    @property
-    def divisors(self) -> list[int]:
-        """ResNet-34's five halvings."""
-        return [32, 32]
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment images of a size that 32 divides."""

@@ -24,14 +24,12 @@ the smaller of the authors' two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import ComparedNetwork
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -89,7 +87,7 @@ class PositionAttention(nn.Module):
 
         Args:
             features: the module's input, ``(B, channels, H, W)``; a forward pre-hook receives it.
-            point: row and column in that map, not in the image: see :attr:`DANet.output_stride`.
+            point: row and column in that map, not in the image: see :attr:`DANet.reduction`.
 
         Returns:
             Weights ``(B, H, W)`` that sum to one: ``s_ji`` of eq. 1 for the position j and all i.
@@ -147,7 +145,7 @@ class ChannelAttention(nn.Module):
             return (energy.amax(-1, keepdim=True) - energy).softmax(-1)
 
 
-class DANet(ComparedNetwork):
+class DANet(BackboneNetwork):
     """DA-Net, two-dimensional, with batch norm.
 
     Args:
@@ -168,10 +166,7 @@ class DANet(ComparedNetwork):
         torch.Size([1, 2, 48, 40])
     """
 
-    dimensions: ClassVar[tuple[int, ...]] = (2,)
-    smallest: ClassVar[int] = 16
-    output_stride: ClassVar[int] = 8
-    """Pixels of the image per position of the attentions' map, along each axis; ``//`` this takes one to the other."""
+    reduction = 8
 
     def __init__(self, input_channels: int, num_classes: int, backbone: str = "resnet50", dropout: float = 0.1) -> None:
         super().__init__()
@@ -184,7 +179,7 @@ class DANet(ComparedNetwork):
             pretrained=False,
             in_chans=input_channels,
             features_only=True,
-            output_stride=self.output_stride,
+            output_stride=self.reduction,
             out_indices=(4,),
             zero_init_last=False,  # timm's habit, not the authors'
         )
@@ -198,25 +193,6 @@ class DANet(ComparedNetwork):
         self.position_attention, self.channel_attention = PositionAttention(width), ChannelAttention()
         self.position_conv, self.channel_conv = conv(width), conv(width)
         self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, num_classes, 1))
-
-    @classmethod
-    def from_plan(cls, plan: UNetPlan, input_channels: int, num_classes: int, deep_supervision: bool) -> DANet:
-        """Build it on ResNet-50: of the plan only the dimension matters, and there are no side outputs.
-
-        Raises:
-            ValueError: the plan is three-dimensional.
-        """
-        del deep_supervision
-        if plan.ops.dimension not in cls.dimensions:
-            raise ValueError(
-                f"DA-Net is two-dimensional, got a configuration with {plan.ops.dimension} axes; use a 2d configuration"
-            )
-        return cls(input_channels, num_classes)
-
-    @property
-    def divisors(self) -> list[int]:
-        """What the backbone's strides divide each axis by."""
-        return [self.output_stride, self.output_stride]
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment a batch of images whose size 8 divides."""

@@ -20,14 +20,12 @@ say which width it used; W18 is the default, as the smallest full-depth HRNetV2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import ComparedNetwork
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
 WIDTHS = (18, 30, 32, 40, 44, 48, 64)
@@ -60,7 +58,7 @@ class HRNetV2Head(nn.Module):
         return logits
 
 
-class HRNet(ComparedNetwork):
+class HRNet(BackboneNetwork):
     """HRNetV2 for segmentation, two-dimensional, with batch norm.
 
     A stem of two strided 3x3 convolutions, four bottleneck blocks, then stages of two, three and four parallel
@@ -85,8 +83,7 @@ class HRNet(ComparedNetwork):
         torch.Size([1, 2, 96, 80])
     """
 
-    dimensions: ClassVar[tuple[int, ...]] = (2,)
-    smallest: ClassVar[int] = 64
+    reduction = 32
 
     def __init__(self, input_channels: int, num_classes: int, width: int = 18) -> None:
         super().__init__()
@@ -104,25 +101,6 @@ class HRNet(ComparedNetwork):
         )
         _enlarge_bilinearly(self.backbone)
         self.head = HRNetV2Head(self.backbone.feature_info.channels(), num_classes)
-
-    @classmethod
-    def from_plan(cls, plan: UNetPlan, input_channels: int, num_classes: int, deep_supervision: bool) -> HRNet:
-        """Build HRNetV2-W18: of the plan only the dimension matters, and there are no side outputs.
-
-        Raises:
-            ValueError: the plan is three-dimensional.
-        """
-        del deep_supervision
-        if plan.ops.dimension not in cls.dimensions:
-            raise ValueError(
-                f"HR-Net is two-dimensional, got a configuration with {plan.ops.dimension} axes; use a 2d configuration"
-            )
-        return cls(input_channels, num_classes)
-
-    @property
-    def divisors(self) -> list[int]:
-        """What the lowest-resolution branch divides each axis by."""
-        return [32, 32]
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment a batch of images whose size 32 divides."""

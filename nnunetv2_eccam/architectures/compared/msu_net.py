@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import ComparedNetwork
+from nnunetv2_eccam.architectures.compared.network import UNetFamily
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
@@ -73,7 +73,7 @@ class MultiScaleSequences(nn.Module):
         return fused
 
 
-class MSUNet(ComparedNetwork):
+class MSUNet(UNetFamily):
     """The U-Net of the plan, with a :class:`MultiScaleSequences` in place of the layers of every stage.
 
     Stages, widths, number of layers, norm and nonlinearity are the plan's; upsampling by a transposed
@@ -111,9 +111,8 @@ class MSUNet(ComparedNetwork):
         num_classes: int,
         sequence_kernels: Sequence[int] = SEQUENCE_KERNELS,
     ) -> None:
-        super().__init__()
         _check(plan, sequence_kernels, self.dimensions)
-        self.plan = plan
+        super().__init__(plan)
         ops, widths, ones = plan.ops, plan.features_per_stage, [1] * plan.ops.dimension
         self.stages = nn.ModuleList()
         channels = input_channels
@@ -136,27 +135,6 @@ class MSUNet(ComparedNetwork):
             self.upsamplings.append(ops.transposed_conv(below, width, plan.strides[stage + 1]))
             self.levels.append(MultiScaleSequences(2 * width, width, kernels, n_convs, ones, ops))
         self.head = ops.conv(widths[0], num_classes, ones, bias=True)
-
-    @classmethod
-    def from_plan(
-        cls,
-        plan: UNetPlan,
-        input_channels: int,
-        num_classes: int,
-        deep_supervision: bool,  # noqa: ARG003 - it has no side outputs
-    ) -> MSUNet:
-        """Build it with the paper's kernel sizes; there are no side outputs to give."""
-        return cls(plan, input_channels, num_classes)
-
-    @property
-    def divisors(self) -> list[int]:
-        """What the plan's strides divide each axis by."""
-        return self.plan.divisors
-
-    @property
-    def smallest(self) -> int:  # type: ignore[override]  # a constant in the base class, here the plan's
-        """Twice the smallest divisor: two positions along one axis of the deepest map, if the plan normalises."""
-        return 1 if self.plan.ops.norm_op is None else 2 * min(self.divisors)
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment images of a size that the strides divide."""

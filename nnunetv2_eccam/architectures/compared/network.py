@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
@@ -13,11 +14,9 @@ from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
 
 class ComparedNetwork(PadsToMultiple):
-    """A network of Table I, or one of the related systems.
+    """A network of Table I, or one of the related systems: a :class:`UNetFamily` or a :class:`BackboneNetwork`.
 
-    Logits have the image's size and no softmax. Every parameter gets a gradient. A network of the U-Net
-    family takes stages, widths, norm and nonlinearity from the plan, so that it differs from EC-CaM-UNet
-    in what its paper proposes; one with a backbone of its own takes that from its paper.
+    Logits have the image's size and no softmax. Every parameter gets a gradient.
     """
 
     has_side_outputs: ClassVar[bool] = False
@@ -44,3 +43,83 @@ class ComparedNetwork(PadsToMultiple):
     def initialize(module: nn.Module) -> None:
         """Initialise a convolution as nnU-Net does: the same for all systems (IV.C). For ``network.apply``."""
         InitWeights_He(1e-2)(module)
+
+
+class UNetFamily(ComparedNetwork):
+    """A network with the plan's stages, widths, norm and nonlinearity.
+
+    So it differs from EC-CaM-UNet in what its paper proposes. An image is padded so that the deepest map
+    has two positions along one axis, if the plan normalises.
+
+    Args:
+        plan: the stages.
+    """
+
+    def __init__(self, plan: UNetPlan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    @classmethod
+    def from_plan(
+        cls,
+        plan: UNetPlan,
+        input_channels: int,
+        num_classes: int,
+        deep_supervision: bool,  # noqa: ARG003 - for those that have side outputs
+    ) -> ComparedNetwork:
+        """Build the network for a configuration; see :class:`ComparedNetwork`."""
+        make: Callable[..., ComparedNetwork] = cls
+        return make(plan, input_channels, num_classes)
+
+    @property
+    def divisors(self) -> list[int]:
+        """What the plan's strides divide each axis by."""
+        return self.plan.divisors
+
+    @property
+    def smallest(self) -> int:
+        """Twice the smallest divisor: two positions along one axis of the deepest map, if the plan normalises."""
+        return 1 if self.plan.ops.norm_op is None else 2 * min(self.divisors)
+
+
+class BackboneNetwork(ComparedNetwork):
+    """A two-dimensional network with a backbone of its own, whose widths and norm are its paper's.
+
+    An image is padded to a multiple of :attr:`reduction` and at least twice that, so that the norms of the
+    deepest map see four positions even of a single image.
+    """
+
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+
+    reduction: ClassVar[int]
+    """Pixels of the image per position of the deepest map, along each axis."""
+
+    @classmethod
+    def from_plan(
+        cls,
+        plan: UNetPlan,
+        input_channels: int,
+        num_classes: int,
+        deep_supervision: bool,  # noqa: ARG003 - there are no side outputs
+    ) -> ComparedNetwork:
+        """Build the network: of the plan only the number of axes matters.
+
+        Raises:
+            ValueError: the plan is not two-dimensional.
+        """
+        if plan.ops.dimension not in cls.dimensions:
+            raise ValueError(
+                f"{cls.__name__} is two-dimensional, the plan has {plan.ops.dimension} axes: use a 2d configuration"
+            )
+        make: Callable[..., ComparedNetwork] = cls
+        return make(input_channels, num_classes)
+
+    @property
+    def divisors(self) -> list[int]:
+        """What the backbone divides each axis by."""
+        return [self.reduction, self.reduction]
+
+    @property
+    def smallest(self) -> int:
+        """Twice the reduction: 2x2 positions of the deepest map."""
+        return 2 * self.reduction

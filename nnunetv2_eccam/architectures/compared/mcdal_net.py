@@ -1,0 +1,247 @@
+"""MCDALNet: multi-scale contextual learning on a U-Net's skips, dual attention in each decoder level.
+
+P. Guo, X. Su, H. Zhang, F. Bao, "MCDALNet: Multi-scale contextual dual attention learning network for medical
+image segmentation", IJCNN 2021, pages 1-8: reference 13 of EC-CaM-UNet's paper, its Fig. 1b. No code of the
+authors is known, and neither their text nor their abstract was at hand: what is here was written from
+EC-CaM-UNet's description alone.
+
+From EC-CaM-UNet's paper (I, II): "MCL modules on the skip-connections of U-Net to extract multi-scale contextual
+information with adaptive receptive fields", and dual attention in each layer of the decoder; the two are used
+in series.
+
+Filled in, by the plainest choice:
+
+- MCL: the known module whose receptive field adapts to the input is the selective kernel unit (Li et al., CVPR
+  2019, section 3.1): parallel 3x3 convolutions, here with dilation 1, 2 and 4, summed with weights that a
+  softmax over the branches gives per channel. Its descriptor has no batch norm here: one value per
+  channel and image leaves nothing to normalise by when the batch is one image.
+- Dual attention: position and channel attention in parallel, each added to the level's output with a learned
+  factor that starts at zero, as in DA-Net (Fu et al., CVPR 2019, section 3), reference 9 of EC-CaM-UNet's paper.
+  It follows the level's convolutions.
+- DA-Net works on maps of 1/8 of the image and compares all pairs of positions; the last decoder level has the
+  image's full resolution. Here every position attends to a grid of at most 256 local means, by scaled
+  dot-product attention: time and memory are linear in the positions. A map no larger than the grid is attended
+  to as it is, which is DA-Net's form.
+- The channels' attention is DA-Net's eq. 3, whose sign its authors' code turns round, with means over the
+  positions for the sums, so that the softmax is as sharp for a large image as for a small one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nnunetv2_eccam.architectures.compared.network import UNetFamily
+from nnunetv2_eccam.architectures.decoder import Decoder
+from nnunetv2_eccam.architectures.encoder import Encoder
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.blocks.convolution import LayerOps
+from nnunetv2_eccam.blocks.multi_scale import DilatedConvolution
+
+DILATIONS = (1, 2, 4)
+"""Rates of the MCL module's branches."""
+
+DESCRIPTOR_REDUCTION, LEAST_DESCRIPTOR = 16, 32
+"""Channels over the width of the MCL module's descriptor, and its least width (selective kernels, eq. 4: r, L)."""
+
+CONTEXT_POSITIONS = 256
+"""The most means that a position attends to: a grid of 16x16, or of 6x6x6."""
+
+
+QUERY_REDUCTION = 8
+"""Channels over the width of queries and keys (the authors' code of DA-Net)."""
+
+
+class MCDALNet(UNetFamily):
+    """MCDALNet: plain encoder, MCL on every skip, and dual attention at the end of every decoder level.
+
+    What its paper defines and what was filled in stands in the module's docstring. There is one head.
+
+    Args:
+        plan: stages, widths, norm and nonlinearity.
+        input_channels: channels of the image.
+        num_classes: logit maps.
+        dilations: rates of the MCL modules' branches.
+        context_positions: the most means that a position attends to.
+
+    Shape:
+        ``(B, input_channels, *spatial)`` to logits ``(B, num_classes, *spatial)``.
+    """
+
+    def __init__(
+        self,
+        plan: UNetPlan,
+        input_channels: int,
+        num_classes: int,
+        dilations: Sequence[int] = DILATIONS,
+        context_positions: int = CONTEXT_POSITIONS,
+    ) -> None:
+        super().__init__(plan)
+        self.encoder = Encoder(input_channels, plan)
+        *skips, _ = plan.features_per_stage
+        self.skips = nn.ModuleList(MultiScaleContextualLearning(width, plan.ops, dilations) for width in skips)
+        self.decoder = Decoder(num_classes, plan, side_outputs=False, deep_supervision=False)
+        for width, level in zip(reversed(skips), self.decoder.levels, strict=True):
+            assert isinstance(level, nn.Sequential)
+            level.append(DualAttention(width, plan.ops, context_positions))
+
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Segment a batch of images whose size the strides divide."""
+        *skips, deepest = self.encoder(image)
+        maps = [module(skip) for module, skip in zip(self.skips, skips, strict=True)]
+        output: Tensor | list[Tensor] = self.decoder([*maps, deepest])
+        return output
+
+
+class MultiScaleContextualLearning(nn.Module):
+    """MCL: ``sum_k a_k * U_k``, dilated convolutions weighted per channel, with weights that depend on the input.
+
+    ``a = softmax_k(W_k relu(W s + b) + b_k)`` with ``U_k`` the k-th branch's map and ``s`` the mean over
+    positions of ``sum_k U_k``: a selective kernel unit.
+
+    Args:
+        channels: C of the input, the branches and the output.
+        ops: the operators of the branches.
+        dilations: the branches' rates, in positions.
+
+    Shape:
+        ``(B, C, *spatial)`` to the same.
+
+    Raises:
+        ValueError: fewer than two dilations, or one below 1.
+    """
+
+    def __init__(self, channels: int, ops: LayerOps, dilations: Sequence[int] = DILATIONS) -> None:
+        super().__init__()
+        if len(dilations) < 2 or any(rate < 1 for rate in dilations):
+            raise ValueError(
+                f"dilations must be two or more numbers of at least 1, to choose between, got {list(dilations)}"
+            )
+        ones = [1] * ops.dimension
+        width = max(channels // DESCRIPTOR_REDUCTION, LEAST_DESCRIPTOR)
+        self.branches = nn.ModuleList(DilatedConvolution(channels, channels, rate, ops) for rate in dilations)
+        self.describe = ops.conv(channels, width, ones, bias=True)
+        self.nonlin = nn.ReLU()
+        self.select = ops.conv(width, len(dilations) * channels, ones, bias=True)
+
+    def branch_weights(self, scales: Sequence[Tensor]) -> Tensor:
+        """Give the weight of each branch's channels, ``(B, branches, C)``, from the branches' maps."""
+        # The mean of the sum is the sum of the means: no further map is held.
+        means = [scale.mean(list(range(2, scale.ndim)), keepdim=True) for scale in scales]
+        energies: Tensor = self.select(self.nonlin(self.describe(torch.stack(means).sum(0))))
+        weights: Tensor = energies.reshape(energies.shape[0], len(scales), -1).softmax(1)
+        return weights
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Gather the scales and choose between them."""
+        scales = [branch(features) for branch in self.branches]
+        weights = self.branch_weights(scales).to(features.dtype)
+        shape = (*features.shape[:2], *[1] * (features.ndim - 2))
+        selected: Tensor = scales[0] * weights[:, 0].reshape(shape)
+        for k, scale in enumerate(scales[1:], start=1):
+            selected = selected + scale * weights[:, k].reshape(shape)
+        return selected
+
+
+class DualAttention(nn.Module):
+    """``F + p * position_attention(F) + c * channel_attention(F)`` with learned ``p`` and ``c``, zero at the start.
+
+    Args:
+        channels: C of the input and the output.
+        ops: the operators; only their number of dimensions matters.
+        context_positions: see :class:`PooledPositionAttention`.
+
+    Shape:
+        ``(B, C, *spatial)`` to the same.
+    """
+
+    def __init__(self, channels: int, ops: LayerOps, context_positions: int = CONTEXT_POSITIONS) -> None:
+        super().__init__()
+        self.position_attention = PooledPositionAttention(channels, ops, context_positions)
+        self.channel_attention = ChannelAttention()
+        # No axis: a factor with one would make half precision features single precision.
+        self.position_factor = nn.Parameter(torch.zeros(()))
+        self.channel_factor = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add what the attentions gather."""
+        by_position: Tensor = self.position_attention(features)
+        by_channel: Tensor = self.channel_attention(features)
+        return features + self.position_factor * by_position + self.channel_factor * by_channel
+
+
+class PooledPositionAttention(nn.Module):
+    """``sum_j softmax_j(q_i . k_j) v_j``: queries of all positions, keys and values of a grid of local means.
+
+    Queries and keys have an eighth of the channels and no 1/sqrt, as DA-Net's. For N positions and M means, M
+    fixed, the time grows with ``N M``; the ``N x M`` map is not held.
+
+    Args:
+        channels: C of the input and the output.
+        ops: the operators; only their number of dimensions matters.
+        context_positions: the most means, of a grid with the same number along each axis. An axis that has
+            no more positions than that is not averaged over.
+
+    Shape:
+        ``(B, C, *spatial)`` to the same.
+
+    Raises:
+        ValueError: ``context_positions`` below 1.
+    """
+
+    def __init__(self, channels: int, ops: LayerOps, context_positions: int = CONTEXT_POSITIONS) -> None:
+        super().__init__()
+        if context_positions < 1:
+            raise ValueError(f"context_positions must be at least 1, got {context_positions}")
+        ones = [1] * ops.dimension
+        width = max(1, channels // QUERY_REDUCTION)
+        self.edge = max(n for n in range(1, context_positions + 1) if n**ops.dimension <= context_positions)
+        self.query = ops.conv(channels, width, ones, bias=True)
+        self.key = ops.conv(channels, width, ones, bias=True)
+        self.value = ops.conv(channels, channels, ones, bias=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Gather the grid's values at every position."""
+        # A 1x1 convolution of means is the mean of the 1x1 convolution, at a fraction of the cost.
+        grid = F.interpolate(features, size=[min(self.edge, n) for n in features.shape[2:]], mode="area")
+        query, key, value = (
+            _rows(projected, features.shape[1])
+            for projected in (self.query(features), self.key(grid), self.value(grid))
+        )
+        with torch.autocast(features.device.type, enabled=False):
+            gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        output: Tensor = gathered.squeeze(1).transpose(1, 2).reshape(features.shape)
+        return output.to(features.dtype)
+
+
+def _rows(projected: Tensor, width: int) -> Tensor:
+    """Give a map as ``(B, 1, positions, width)`` in single precision at least, zeros for missing channels.
+
+    Dot products leave the range of half precision; and the attention kernels that do not hold the map of
+    weights want queries as wide as values, and the channels of a position side by side in memory.
+    """
+    rows = projected.flatten(2).transpose(1, 2).unsqueeze(1)
+    rows = rows.to(torch.promote_types(projected.dtype, torch.float32))
+    return F.pad(rows, (0, width - rows.shape[-1])).contiguous()
+
+
+class ChannelAttention(nn.Module):
+    """``sum_d softmax_d(mean_n x_cn x_dn) x_d``: each channel gathers the channels that it resembles.
+
+    DA-Net's second module (section 3.3), with the mean over positions for the sum. It has no parameters.
+
+    Shape:
+        ``(B, C, *spatial)`` to the same; the attention is ``C x C``.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Gather the channels."""
+        kept = torch.promote_types(features.dtype, torch.float32)
+        with torch.autocast(features.device.type, enabled=False):
+            channels = features.flatten(2).to(kept)
+            energies = channels @ (channels.transpose(1, 2) / channels.shape[2])
+            gathered = energies.softmax(2) @ channels
+        return gathered.reshape(features.shape).to(features.dtype)
