@@ -1,0 +1,44 @@
+"""Volumes in all the orders in which a file can store them, and what a radiologist sees of them, voxel by voxel."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+ORIENTATIONS = [
+    (axes, turned)
+    for axes in itertools.permutations(range(3))
+    for turned in itertools.product((False, True), repeat=3)
+]
+"""All 48: the body's axis that each of the file's axes runs along, and whether it runs the other way."""
+
+
+def stored(body, spacing, axes, turned):
+    """Store a volume whose axes are right, anterior, superior in another order; voxel by voxel.
+
+    Returns the voxels in the file's order and the affine that says so.
+    """
+    voxels = np.empty([body.shape[axis] for axis in axes], body.dtype)
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for file_axis, axis in enumerate(axes):
+        affine[axis, file_axis] = -spacing[axis] if turned[file_axis] else spacing[axis]
+        affine[axis, 3] = (body.shape[axis] - 1) * spacing[axis] if turned[file_axis] else 0
+    for place in np.ndindex(*voxels.shape):
+        at = [0, 0, 0]
+        for file_axis, axis in enumerate(axes):
+            last = body.shape[axis] - 1
+            at[axis] = last - place[file_axis] if turned[file_axis] else place[file_axis]
+        voxels[place] = body[tuple(at)]
+    return voxels, affine
+
+
+def shown(body, plane):
+    """What a radiologist sees of a volume whose axes are right, anterior, superior: (slices, rows, columns)."""
+    x, y, z = (length - 1 for length in body.shape)
+    if plane == "axial":  # columns from the right to the left, rows from the front to the back
+        return np.array([[[body[x - c, y - r, k] for c in range(x + 1)] for r in range(y + 1)] for k in range(z + 1)])
+    if plane == "coronal":  # rows from the head to the feet
+        return np.array([[[body[x - c, k, z - r] for c in range(x + 1)] for r in range(z + 1)] for k in range(y + 1)])
+    return np.array([[[body[k, y - c, z - r] for c in range(y + 1)] for r in range(z + 1)] for k in range(x + 1)])
