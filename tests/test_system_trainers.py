@@ -60,6 +60,23 @@ def test_another_name_is_no_trainer(name):
     assert not hasattr(trainers, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nnUNetTrainerECCaM_Unet", "did you mean nnUNetTrainerECCaM_UNet "),
+        ("nnUNetTrainerECCaM_1epochs", "append _1epoch or _Nepochs"),
+        ("nnUNetTrainerOfSomebodyElse", ""),
+    ],
+)
+def test_a_name_that_is_nearly_one_gets_a_hint_when_nnunet_asks(name, hint, capsys):
+    from nnunetv2_eccam.ext import eccam_trainers
+
+    assert not hasattr(eccam_trainers, name)
+    said = capsys.readouterr().err
+    assert hint in said
+    assert bool(said) == bool(hint)
+
+
 LOSSES = {
     # recipe and system: supervision, weight of Dice, weight of cross-entropy
     "nnUNetTrainerECCaM_UNet": ("dice_ce_all", 1, 1),

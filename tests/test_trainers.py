@@ -225,6 +225,21 @@ def test_a_3d_configuration_is_refused_by_the_2d_recipe(nnunet_base, small_datas
         )
 
 
+def test_on_a_cpu_it_takes_the_threads_that_the_user_gives(nnunet_base, small_dataset, monkeypatch):
+    """nnU-Net's command sets as many as there are cores before it makes the trainer."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        make_trainer(nnUNetTrainerECCaM, nnunet_base, small_dataset())
+        assert torch.get_num_threads() == 3
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        make_trainer(nnUNetTrainerECCaM, nnunet_base, small_dataset())
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
 # --- length -------------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,8 @@ themselves live in :mod:`nnunetv2_eccam.trainers`, so workers that unpickle them
 """
 
 try:
-    # With the function that makes a trainer when nnU-Net asks whether there is one of that name.
-    from nnunetv2_eccam.trainers import __getattr__, nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper  # noqa: F401
+    from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper  # noqa: F401
+    from nnunetv2_eccam.trainers.by_name import asked_by_nnunet as __getattr__  # noqa: F401
 except ModuleNotFoundError as error:
     # This folder reached another environment, by an exported nnUNet_extTrainer, in which the package
     # is not installed: there is nothing to offer there, and the search must go on.

@@ -14,7 +14,7 @@ __all__ += [name for name in TRAINER_NAMES if name not in __all__]
 
 def __getattr__(name: str) -> type[nnUNetTrainerECCaM]:
     """Give a trainer that is made when it is asked for, always the same object, as pickling needs it."""
-    trainer = make_trainer(name, __name__)
+    trainer = make_trainer(name)
     if trainer is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return trainer

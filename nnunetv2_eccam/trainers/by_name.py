@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
+from difflib import get_close_matches
 from typing import Any
 
 from nnunetv2_eccam.systems import RECIPES, SYSTEMS, system_named
@@ -21,13 +23,15 @@ TRAINER_NAMES = tuple(system.trainer_name(recipe) for recipe in RECIPES for syst
 """Every system under both recipes, at the recipe's own length."""
 
 
+PACKAGE = "nnunetv2_eccam.trainers"
+"""Where each trainer can be found under its name."""
+
+
 @functools.cache
-def make_trainer(name: str, module: str) -> type[nnUNetTrainerECCaM] | None:
+def make_trainer(name: str) -> type[nnUNetTrainerECCaM] | None:
     """Make the trainer of this name, once, or give None where it names none.
 
-    Args:
-        name: of the trainer.
-        module: in which the class can be found under its name, for pickling.
+    It is found in :data:`PACKAGE` under its name, so it can be pickled.
     """
     parsed = _NAME.fullmatch(name)
     system = system_named(parsed["system"] or "") if parsed else None
@@ -48,6 +52,25 @@ def make_trainer(name: str, module: str) -> type[nnUNetTrainerECCaM] | None:
         content["supervision"] = system.supervision
     if system.alpha is not None:
         content["alpha"] = system.alpha
-    content["__module__"], content["__qualname__"] = module, name
+    content["__module__"], content["__qualname__"] = PACKAGE, name
     content["__doc__"] = f"{system.where}: {system.differs}. Recipe: that of {recipe.__name__}."
     return type(name, (recipe,), content)
+
+
+def asked_by_nnunet(name: str) -> type[nnUNetTrainerECCaM]:
+    """Give the trainer that nnU-Net's search asks for; where the name is nearly one, say which it may be.
+
+    Raises:
+        AttributeError: there is no such trainer; the search goes on with the next folder.
+    """
+    if trainer := make_trainer(name):
+        return trainer
+    if name.startswith(RECIPES["nnunet"]):
+        near = get_close_matches(name, TRAINER_NAMES, n=3, cutoff=0.8)
+        question = f"; did you mean {' or '.join(near)}?" if near else "."
+        print(
+            f"nnunetv2-eccam has no trainer {name}{question} `nnUNetv2_eccam trainers` lists all; "
+            "append _1epoch or _Nepochs for another length",
+            file=sys.stderr,
+        )
+    raise AttributeError(name)

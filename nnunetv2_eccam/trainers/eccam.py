@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -58,6 +59,11 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by name
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
+        threads = os.environ.get("OMP_NUM_THREADS", "")
+        if self.device.type == "cpu" and threads.isdecimal():
+            # nnU-Net takes as many threads as there are cores, whatever the user has said: of several
+            # trainings at once on one machine, each would wait for the others at every barrier.
+            torch.set_num_threads(int(threads))
         dimension = len(self.configuration_manager.patch_size)
         if dimension not in self.system.dimensions:
             raise UserError(
