@@ -1,0 +1,1 @@
+"""Predictions scored against references: overlap, surfaces, volumes; per case and per slice."""

@@ -1,0 +1,139 @@
+r"""Score a folder of predictions: nnUNetv2_evaluate_folder, with surfaces, slices, spread and intervals.
+
+  nnUNetv2_eccam evaluate labelsTs predictions -djfile dataset.json
+  nnUNetv2_eccam evaluate labelsTs predictions -djfile dataset.json -pfile plans.json -o scores --nsd-tolerance 1
+
+For each label or region: Dice (nnU-Net's, to the digit), sensitivity, precision, 95% Hausdorff distance and
+normalised surface Dice of each case, and the first three of each slice. Written to scores_volume.csv and
+scores_slice.csv; printed with mean, SD, confidence interval, and over how many of how many cases. What is not
+defined, since a reference or a prediction is empty, is left out of the means, counted and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from nnunetv2_eccam.errors import UserError
+
+VOLUME_FILE = "scores_volume.csv"
+SLICE_FILE = "scores_slice.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments; those that nnUNetv2_evaluate_folder has are named as there."""
+    add = parser.add_argument
+    add("references", type=Path, metavar="REFERENCES", help="folder with gt segmentations")
+    add("predictions", type=Path, metavar="PREDICTIONS", help="folder with predicted segmentations")
+    add("-djfile", type=Path, required=True, metavar="FILE", help="dataset.json file")
+    add("-pfile", type=Path, metavar="FILE",
+        help="plans.json file, which tells the axis that nnU-Net slices along (default: the one that\n"
+        "prediction or training left beside PREDICTIONS, if any)")  # fmt: skip
+    add("-o", dest="output", type=Path, metavar="FOLDER",
+        help=f"folder for {VOLUME_FILE} and {SLICE_FILE} (default: PREDICTIONS)")  # fmt: skip
+    add("-np", dest="processes", type=int, default=_default_processes(), metavar="N",
+        help="number of processes used (default: %(default)s)")  # fmt: skip
+    add("--chill", action="store_true",
+        help="score the cases that PREDICTIONS has, though REFERENCES has more; the rest is named")  # fmt: skip
+    add("--cases", nargs="+", metavar="CASE", help="score these only, whatever else the folders hold")
+    add("--nsd-tolerance", type=float, default=2.0, metavar="MM",
+        help="up to this distance surfaces count as the same in the surface Dice (default: 2)")  # fmt: skip
+    add("--hd95-of-empty", choices=("undefined", "diagonal"), default="undefined",
+        help="HD95 of an empty prediction whose reference is not empty: undefined, or the length of\n"
+        "the image's diagonal (default: undefined)")  # fmt: skip
+    add("--slice-axis", choices=("x", "y", "z"),
+        help="axis along which slices follow each other (default: from the plans; without any, z)")  # fmt: skip
+    add("--no-slices", action="store_true", help="volumes only")
+    add("--ignore-geometry", action="store_true",
+        help="compare voxel by voxel though spacing, origin or orientation in the headers differ, as\n"
+        "nnU-Net does; distances are by the reference's spacing")  # fmt: skip
+    add("--confidence", type=float, default=0.95, metavar="C", help="of the intervals (default: 0.95)")
+    add("--bootstrap", type=int, default=10_000, metavar="N", help="resamples of the intervals (default: 10000)")
+    add("--seed", type=int, default=0, metavar="N", help="of the resampling (default: 0)")
+    # The help's own line breaks hold, as in the description.
+    parser.formatter_class = argparse.RawTextHelpFormatter
+
+
+def _default_processes() -> int:
+    """nnU-Net's own default where it is set, else eight or the number of cores."""
+    given = os.environ.get("nnUNet_def_n_proc", "")
+    return int(given) if given.isdecimal() and int(given) else min(8, os.cpu_count() or 1)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score, write the tables and print what they say."""
+    _check(arguments)
+    axis, reason = _slice_axis(arguments)
+    from nnunetv2_eccam.evaluation.folders import score_folder
+    from nnunetv2_eccam.evaluation.score_files import write_slice_scores, write_volume_scores
+    from nnunetv2_eccam.evaluation.summary_table import Interval, lines_of, remarks, table
+
+    volumes, slices = score_folder(
+        arguments.references,
+        arguments.predictions,
+        arguments.djfile,
+        nsd_tolerance_mm=arguments.nsd_tolerance,
+        slice_axis=axis,
+        with_slices=not arguments.no_slices,
+        n_processes=arguments.processes,
+        cases=arguments.cases,
+        chill=arguments.chill,
+        hd95_of_empty=arguments.hd95_of_empty,
+        compare_headers=not arguments.ignore_geometry,
+        progress=sys.stderr.isatty(),
+    )
+    folder = arguments.output or arguments.predictions
+    write_volume_scores(volumes, folder / VOLUME_FILE)
+    if slices is not None:
+        write_slice_scores(slices, folder / SLICE_FILE)
+    interval = Interval(arguments.confidence, arguments.bootstrap, arguments.seed)
+    print(table(lines_of(volumes, slices, interval), interval))
+    print()
+    print(remarks(volumes, slices, interval))
+    if slices is not None:
+        print(f"Slices are along {'zyx'[axis]} ({reason})")
+    _print_unscored(arguments, set(volumes["case"]))
+    written = [folder / VOLUME_FILE] + ([] if slices is None else [folder / SLICE_FILE])
+    print("Written: " + ", ".join(map(str, written)))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """See to the numbers, before any work is done.
+
+    Raises:
+        UserError: one is out of range.
+    """
+    if arguments.processes < 1:
+        raise UserError(f"-np {arguments.processes} is not a number of processes; give 1 or more")
+    if not 0 < arguments.confidence < 1:
+        raise UserError(f"--confidence {arguments.confidence} is not between 0 and 1; 0.95 is usual")
+    if arguments.bootstrap < 100:
+        raise UserError(f"--bootstrap {arguments.bootstrap} are too few resamples for an interval; give 100 or more")
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed} is negative; give 0 or more")
+
+
+def _slice_axis(arguments: argparse.Namespace) -> tuple[int, str]:
+    """Find the axis of nnU-Net's arrays to slice along, and say where it is from."""
+    from nnunetv2_eccam.evaluation.slice_axis import AXES, plans_beside, slice_axis_of_plans
+
+    if arguments.slice_axis:
+        return AXES.index(arguments.slice_axis), "--slice-axis"
+    plans = arguments.pfile or (None if arguments.no_slices else plans_beside(arguments.predictions))
+    if plans is None:
+        return 0, "no plans were found; nnU-Net's axis is in them: -pfile"
+    return slice_axis_of_plans(plans), str(plans)
+
+
+def _print_unscored(arguments: argparse.Namespace, scored: set[str]) -> None:
+    """Name the references that were left out because the user allowed it."""
+    from nnunetv2_eccam.evaluation.pairs import cases_in
+    from nnunetv2_eccam.evaluation.structures import read_structures
+
+    ending = read_structures(arguments.djfile).file_ending
+    left = sorted(cases_in(arguments.references, ending, "references") - scored)
+    if left:
+        print(f"Not scored, as asked: {len(left)} of {len(left) + len(scored)} references ({', '.join(left)})")

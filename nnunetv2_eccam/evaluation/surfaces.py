@@ -1,0 +1,190 @@
+"""Distances between two masks' surfaces: 95% Hausdorff distance and normalised surface Dice.
+
+A mask's surface is taken as Nikolov et al. define it (Clinically applicable segmentation of head and neck
+anatomy for radiotherapy, Journal of Medical Internet Research 23(7), 2021): wherever eight neighbouring voxels
+are neither all inside nor all outside there is a surface element, at the corner that they share, with the area
+that marching cubes gives it for the voxels' spacing. So distances are weighted by area; counting boundary voxels
+weighs them wrongly, most of all with anisotropic spacing. The elements and their areas are MONAI's
+(``monai.metrics.get_mask_edges``, which takes the table of areas from the authors' ``surface-distance``), and so
+are the distances (``get_surface_distance``). Beyond the image there is no structure: where one touches the
+image's border, its surface is there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.evaluation.overlap import Mask
+
+ROUNDING = 1e-6
+"""Areas and distances are of single precision: what is closer than this fraction counts as equal."""
+
+SLAB_VOXELS = 4_000_000
+"""How much of a volume is searched for surface elements at once. MONAI needs some 40 bytes a voxel for it."""
+
+
+@dataclass(frozen=True)
+class OneSided:
+    """The elements of one surface, from the closest to the other surface to the farthest.
+
+    Attributes:
+        distances: of each element to the other surface, mm, ascending.
+        areas: of each element, mm^2; of contours in the plane, mm.
+    """
+
+    distances: npt.NDArray[np.float64]
+    areas: npt.NDArray[np.float64]
+
+    def percentile(self, fraction: float) -> float:
+        """Give the smallest distance within which this fraction of the surface lies, mm; NaN without surface."""
+        if not len(self.areas):
+            return math.nan
+        reached = np.cumsum(self.areas)
+        place = int(np.searchsorted(reached, fraction * reached[-1] * (1 - ROUNDING)))
+        return float(self.distances[min(place, len(self.distances) - 1)])
+
+    def area_within(self, tolerance_mm: float) -> float:
+        """Sum the area of the elements whose distance is at most this."""
+        return float(self.areas[self.distances <= tolerance_mm * (1 + ROUNDING)].sum())
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Two surfaces, each seen from the other.
+
+    Attributes:
+        reference: the reference's elements, by their distance to the prediction's surface.
+        prediction: the prediction's, by their distance to the reference's.
+    """
+
+    reference: OneSided
+    prediction: OneSided
+
+    def hausdorff(self, fraction: float = 0.95) -> float:
+        """Give the robust Hausdorff distance in mm: the larger one of the two sides' percentiles.
+
+        NaN where either side has no surface to measure.
+        """
+        sides = (self.reference.percentile(fraction), self.prediction.percentile(fraction))
+        return math.nan if any(map(math.isnan, sides)) else max(sides)
+
+    def surface_dice(self, tolerance_mm: float) -> float:
+        """Give the part of both surfaces' area that is at most ``tolerance_mm`` from the other surface.
+
+        NaN where neither side has surface to measure.
+        """
+        area = float(self.reference.areas.sum() + self.prediction.areas.sum())
+        within = self.reference.area_within(tolerance_mm) + self.prediction.area_within(tolerance_mm)
+        return within / area if area else math.nan
+
+
+def surface_distances(
+    reference: Mask, prediction: Mask, spacing: tuple[float, float, float], ignored: Mask | None = None
+) -> SurfaceDistances:
+    """Measure two masks' surfaces against each other.
+
+    A volume of a single slice is measured in its plane: by contours and their lengths, without the two faces.
+
+    Args:
+        reference: ``(z, y, x)``, not empty.
+        prediction: of the same shape, not empty.
+        spacing: mm, z, y, x.
+        ignored: voxels that count for nothing, and in which neither mask may have any. Elements that touch one
+            are not measured: whether there is a surface is not known. They still count as the other mask's
+            nearest, so that a prediction that goes on into the ignored part is not punished for it.
+
+    Raises:
+        UserError: MONAI is not installed.
+    """
+    masks = [reference, prediction] + ([] if ignored is None else [ignored])
+    single = [axis for axis, length in enumerate(reference.shape) if length == 1]
+    kept = tuple(axis for axis in range(3) if axis not in single[:1])
+    mm = tuple(float(spacing[axis]) for axis in kept)
+    boxed = _with_margin([mask.squeeze(single[0]) if single else mask for mask in masks])
+    (edges_of_reference, areas_of_reference), (edges_of_prediction, areas_of_prediction) = _elements(
+        boxed[0], boxed[1], mm
+    )
+    known = True if ignored is None else ~_touched(boxed[2])
+    sides = []
+    for edges, areas, others in (
+        (edges_of_reference, areas_of_reference, edges_of_prediction),
+        (edges_of_prediction, areas_of_prediction, edges_of_reference),
+    ):
+        measured = edges & known
+        distances = _distances(measured, others, mm)
+        weights = areas[measured[edges]]
+        order = np.argsort(distances, kind="stable")
+        sides.append(OneSided(distances[order], weights[order]))
+    return SurfaceDistances(*sides)
+
+
+def _with_margin(masks: list[Mask]) -> list[Mask]:
+    """Cut masks to the box around the first two, and one voxel around that, also beyond the image."""
+    union = masks[0] | masks[1]
+    axes = range(union.ndim)
+    filled = [np.flatnonzero(union.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
+    low, high = [int(each[0]) - 1 for each in filled], [int(each[-1]) + 2 for each in filled]
+    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, union.shape, strict=True))
+    beyond = [(max(-a, 0), max(b - n, 0)) for a, b, n in zip(low, high, union.shape, strict=True)]
+    return [np.pad(mask[inside], beyond) for mask in masks]
+
+
+def _elements(first: Mask, second: Mask, mm: tuple[float, ...]) -> list[tuple[Mask, npt.NDArray[np.float64]]]:
+    """Find both masks' surface elements, a slab at a time: where they are, and their areas in that order.
+
+    Each array of places is one shorter than the mask along each axis; place i lies between voxels i and i + 1.
+    """
+    torch, get_mask_edges, _ = _monai()
+    places: list[Mask] = [np.zeros([length - 1 for length in first.shape], bool) for _ in range(2)]
+    areas: list[list[npt.NDArray[np.float64]]] = [[], []]
+    step = max(1, SLAB_VOXELS * len(first) // first.size)
+    for start in range(0, len(first) - 1, step):
+        slab = slice(start, min(start + step + 1, len(first)))
+        found = get_mask_edges(
+            *(torch.from_numpy(np.ascontiguousarray(mask[slab])) for mask in (first, second)), crop=False, spacing=mm
+        )
+        for which in range(2):
+            edges, sizes = np.asarray(found[which], bool), np.asarray(found[which + 2], np.float64)
+            places[which][start : start + len(edges)] = edges
+            areas[which].append(sizes[edges])
+    return [(places[which], np.concatenate(areas[which])) for which in range(2)]
+
+
+def _distances(measured: Mask, others: Mask, mm: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    if not measured.any():
+        return np.zeros(0)
+    return np.asarray(_monai()[2](measured, others, "euclidean", mm), np.float64)
+
+
+def _touched(voxels: Mask) -> Mask:
+    """Mark the places between voxels at which any of the voxels is true."""
+    for axis in range(voxels.ndim):
+        ahead, behind = [slice(None)] * voxels.ndim, [slice(None)] * voxels.ndim
+        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        voxels = voxels[tuple(ahead)] | voxels[tuple(behind)]
+    return voxels
+
+
+def require_monai() -> None:
+    """See that MONAI is there, without importing it, which takes seconds.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if importlib.util.find_spec("monai") is None:
+        raise UserError('surface distances need MONAI, which is not installed: pip install "nnunetv2-eccam[benchmark]"')
+
+
+def _monai() -> tuple[Any, Any, Any]:
+    require_monai()
+    import torch
+    from monai.metrics import get_mask_edges, get_surface_distance
+
+    return torch, get_mask_edges, get_surface_distance

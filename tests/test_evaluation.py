@@ -1,0 +1,559 @@
+"""nnUNetv2_eccam evaluate: nnU-Net's Dice to the digit, the rule for empty masks, files, grids and messages."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from conftest import SHARED_DATA
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nnunetv2.evaluation.evaluate_predictions import compute_metrics
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from small_dataset import LABELS
+
+from nnunetv2_eccam.cli import main
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.evaluation.folders import score_folder
+from nnunetv2_eccam.evaluation.masks import choose_reader, read_mask
+from nnunetv2_eccam.evaluation.overlap import Counts, counts_of_slices, total
+from nnunetv2_eccam.evaluation.score_files import (
+    SLICE_COLUMNS,
+    VOLUME_COLUMNS,
+    read_slice_scores,
+    read_volume_scores,
+    slice_table,
+    volume_table,
+    write_slice_scores,
+    write_volume_scores,
+)
+from nnunetv2_eccam.evaluation.slice_axis import plans_beside, slice_axis_of_plans
+from nnunetv2_eccam.evaluation.structures import Structure, read_structures
+
+SPACING = (0.7, 1.1, 2.5)
+"""x, y, z, as files have it."""
+
+
+def write_mask(path: Path, labels, spacing=SPACING, origin=(0.0, 0.0, 0.0), direction=None) -> Path:
+    """Write a mask whose axes are z, y, x."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(np.asarray(labels, np.uint8))
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    if direction is not None:
+        image.SetDirection(direction)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def write_dataset_json(folder: Path, labels=LABELS["labels"], **more) -> Path:
+    content = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"} | more
+    if any(isinstance(value, list) for value in labels.values()):
+        content.setdefault("regions_class_order", [1, 2])
+    path = folder / "dataset.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def random_masks(seed, highest=2, shape=(5, 7, 6)):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, highest + 1, shape) for _ in range(2)]
+
+
+class Folders:
+    """References, predictions and dataset.json in a folder."""
+
+    def __init__(self, base: Path, labels=LABELS["labels"], **more):
+        self.references, self.predictions = base / "references", base / "predictions"
+        self.json = write_dataset_json(base, labels, **more)
+
+    def add(self, case, reference=None, prediction=None, **geometry):
+        for folder, labels in ((self.references, reference), (self.predictions, prediction)):
+            if labels is not None:
+                write_mask(folder / f"{case}.nii.gz", labels, **geometry)
+        return self
+
+    def score(self, **options):
+        return score_folder(self.references, self.predictions, self.json, **options)
+
+    def row(self, case, label="organ", **options):
+        volumes, _ = self.score(**options)
+        return volumes[(volumes["case"] == case) & (volumes["label"] == label)].iloc[0]
+
+    @property
+    def words(self):
+        return ["evaluate", str(self.references), str(self.predictions), "-djfile", str(self.json), "-np", "1"]
+
+
+@pytest.fixture
+def folders(tmp_path) -> Folders:
+    return Folders(tmp_path)
+
+
+def assert_as_nnunet(folders: Folders, case: str):
+    """Every count and Dice equals those of nnU-Net's own function, to the last digit."""
+    structures = read_structures(folders.json)
+    content = json.loads(folders.json.read_text())
+    manager = LabelManager(content["labels"], content.get("regions_class_order"))
+    wanted = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+    files = [str(folder / f"{case}.nii.gz") for folder in (folders.references, folders.predictions)]
+    theirs = compute_metrics(*files, SimpleITKIO(), wanted, manager.ignore_label)["metrics"]
+    volumes, slices = folders.score(cases=[case])
+    assert len(wanted) == len(structures.scored) == len(volumes)
+    for label, structure, (_, row) in zip(wanted, structures.scored, volumes.iterrows(), strict=True):
+        assert structure.labels == (tuple(label) if isinstance(label, tuple) else (label,))
+        metrics = theirs[label]
+        assert (row.tp, row.fp, row.fn) == (metrics["TP"], metrics["FP"], metrics["FN"])
+        assert row.dsc == metrics["Dice"] or (math.isnan(row.dsc) and math.isnan(metrics["Dice"]))
+        of_label = slices[slices["label"] == structure.name]
+        assert of_label[["tp", "fp", "fn"]].sum().tolist() == [row.tp, row.fp, row.fn]
+
+
+class TestAsNnunet:
+    @pytest.mark.parametrize("kind", list(LABELS))
+    @pytest.mark.parametrize("seed", range(3))
+    def test_random_masks(self, tmp_path, kind, seed):
+        folders = Folders(tmp_path, LABELS[kind])
+        reference, prediction = random_masks(seed)
+        if "ignore" in kind:
+            reference[:, :3] = 3
+        assert_as_nnunet(folders.add("a", reference, prediction), "a")
+
+    def test_empty_masks(self, folders):
+        empty = np.zeros((3, 4, 5))
+        assert_as_nnunet(folders.add("both", empty, empty).add("one", empty, empty + 1), "both")
+        assert_as_nnunet(folders, "one")
+
+    @pytest.mark.parametrize("values", [{"background": 0, "b": 2, "a": 1}, {"background": 0, "a": [1], "b": [2]}])
+    def test_labels_in_nnunets_order(self, tmp_path, values):
+        folders = Folders(tmp_path, values, regions_class_order=None)
+        assert [each.name for each in read_structures(folders.json).scored] == ["a", "b"]
+        assert_as_nnunet(folders.add("a", *random_masks(5)), "a")
+
+    def test_real_masks(self, tmp_path, heart_download):
+        folders = Folders(tmp_path, {"background": 0, "left_atrium": 1})
+        label = sitk.GetArrayFromImage(sitk.ReadImage(str(heart_download / "labelsTr" / "la_003.nii.gz")))
+        folders.add("la", label, np.roll(label, (1, 3, 2), (0, 1, 2)), spacing=(0.625,) * 3)
+        assert_as_nnunet(folders, "la")
+        row = folders.row("la", "left_atrium")
+        assert 0.625 < row.hd95_mm <= 0.625 * math.sqrt(14) + 1e-6
+        assert 0.5 < row.nsd < 1
+        assert row.reference_ml == pytest.approx(np.count_nonzero(label) * 0.625**3 / 1000)
+
+    def test_real_organs(self, tmp_path):
+        source = SHARED_DATA / "ct_abdomen" / "organs.nii.gz"
+        if not source.is_file():
+            pytest.skip("the real masks are not at hand")
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(source)))
+        names = {"background": 0} | {f"organ {label}": int(label) for label in np.unique(labels) if label}
+        folders = Folders(tmp_path, names).add("ct", labels, np.roll(labels, 1, 1), spacing=(3.0,) * 3)
+        assert_as_nnunet(folders, "ct")
+
+
+class TestRuleForEmptyMasks:
+    EMPTY = np.zeros((4, 6, 5))
+
+    def full(self):
+        mask = self.EMPTY.copy()
+        mask[1:3, 2:4, 1:4] = 1
+        return mask
+
+    @pytest.mark.parametrize(
+        ("reference", "prediction", "expected"),
+        [
+            (False, False, (math.nan, math.nan, math.nan, math.nan, math.nan, "both empty")),
+            (False, True, (0, math.nan, 0, math.nan, 0, "empty reference")),
+            (True, False, (0, 0, math.nan, math.nan, 0, "empty prediction")),
+            (True, True, (1, 1, 1, 0, 1, "")),
+        ],
+    )
+    def test_volumes(self, folders, reference, prediction, expected):
+        folders.add("a", self.full() if reference else self.EMPTY, self.full() if prediction else self.EMPTY)
+        row = folders.row("a")
+        found = (row.dsc, row.sensitivity, row.precision, row.hd95_mm, row.nsd)
+        assert found == pytest.approx(expected[:5], nan_ok=True)
+        assert row.note == expected[5]
+
+    def test_the_diagonal_in_place_of_an_empty_predictions_distance(self, folders):
+        folders.add("a", self.full(), self.EMPTY).add("b", self.EMPTY, self.full())
+        row = folders.row("a", hd95_of_empty="diagonal")
+        assert row.hd95_mm == pytest.approx(math.hypot(4 * 2.5, 6 * 1.1, 5 * 0.7))
+        assert row.note == "empty prediction; hd95_mm is the image's diagonal"
+        assert math.isnan(folders.row("b", hd95_of_empty="diagonal").hd95_mm)
+
+    def test_slices(self, folders):
+        reference, prediction = self.EMPTY.copy(), self.EMPTY.copy()
+        reference[1, 1, 1] = reference[2, 1, 1] = prediction[2, 1, 1] = prediction[3, 1, :2] = 1
+        _, slices = folders.add("a", reference, prediction).score()
+        rows = slices[["label", "slice", "tp", "fp", "fn", "dsc", "note"]].values.tolist()
+        assert rows == [
+            ["organ", 1, 0, 0, 1, 0, "empty prediction"],
+            ["organ", 2, 1, 0, 0, 1, ""],
+            ["organ", 3, 0, 2, 0, 0, "empty reference"],
+        ]
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
+def test_fractions_stay_within_their_bounds(tp, fp, fn):
+    counts = Counts(tp, fp, fn)
+    for value in (counts.dsc, counts.sensitivity, counts.precision):
+        assert math.isnan(value) or 0 <= value <= 1
+    if tp:
+        assert counts.dsc == pytest.approx(2 / (1 / counts.sensitivity + 1 / counts.precision))
+        assert counts.note == ""
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 2))
+def test_slices_add_up_along_any_axis(seed, axis):
+    reference, prediction = (mask > 1 for mask in random_masks(seed))
+    slices = counts_of_slices(reference, prediction, axis)
+    assert len(slices) == reference.shape[axis]
+    for place, counts in enumerate(slices):
+        ours, theirs = reference.take(place, axis), prediction.take(place, axis)
+        assert counts == (np.sum(ours & theirs), np.sum(~ours & theirs), np.sum(ours & ~theirs))
+    assert total(slices).tp == np.sum(reference & prediction)
+
+
+class TestFiles:
+    MASK = np.ones((2, 3, 4))
+
+    def error(self, folders, **options):
+        with pytest.raises(UserError) as caught:
+            folders.score(**options)
+        return str(caught.value)
+
+    def test_missing_predictions_are_named(self, folders):
+        folders.add("a", self.MASK, self.MASK).add("b", self.MASK).add("c", self.MASK)
+        message = self.error(folders)
+        assert f"a reference has no prediction: {folders.predictions / 'b.nii.gz'}, " in message
+        assert "c.nii.gz missing" in message
+        assert "--chill" in message
+
+    def test_extra_predictions_are_named_even_with_chill(self, folders):
+        folders.add("a", self.MASK, self.MASK).add("b", None, self.MASK)
+        for options in ({}, {"chill": True}):
+            message = self.error(folders, **options)
+            assert f"a prediction has no reference: {folders.references / 'b.nii.gz'} missing" in message
+
+    def test_many_are_counted(self, folders):
+        folders.add("a", self.MASK, self.MASK)
+        for case in range(8):
+            folders.add(f"more_{case}", self.MASK)
+        assert "more_4.nii.gz and 3 more missing" in self.error(folders)
+
+    def test_a_subset_by_name_or_by_what_is_there(self, folders):
+        folders.add("a", self.MASK, self.MASK).add("b", self.MASK, self.MASK).add("c", self.MASK)
+        assert folders.score(cases=["b"])[0]["case"].unique().tolist() == ["b"]
+        assert folders.score(chill=True)[0]["case"].unique().tolist() == ["a", "b"]
+        assert "a case that is asked for has no prediction" in self.error(folders, cases=["a", "c"])
+        assert "a case that is asked for has no reference" in self.error(folders, cases=["a", "d"])
+        assert "name at least one" in self.error(folders, cases=[])
+
+    def test_other_files_are_left_alone(self, folders):
+        folders.add("a", self.MASK, self.MASK)
+        for name in ("summary.json", "a.npz", "._a.nii.gz", "dataset.json"):
+            (folders.predictions / name).write_text("x")
+        assert folders.score()[0]["case"].unique().tolist() == ["a"]
+
+    def test_folders_that_are_none_or_hold_nothing(self, folders):
+        assert "references is not a folder; it should hold the references" in self.error(folders)
+        folders.references.mkdir()
+        assert "has no file that ends in .nii.gz" in self.error(folders)
+
+    def test_undeclared_labels_are_named(self, folders):
+        wrong = self.MASK.copy()
+        wrong[0, 0, :2] = (4, 7)
+        folders.add("a", self.MASK, wrong).add("b", wrong, self.MASK)
+        message = self.error(folders)
+        assert f"{folders.predictions / 'a.nii.gz'} has the labels 4, 7 in 2 voxels" in message
+        assert f"{folders.references / 'b.nii.gz'} has the labels" in message  # both cases, not only the first
+        assert f"{folders.json} does not declare (it has 0, 1, 2)" in message
+
+    def test_a_gap_in_the_labels_and_fractions_are_undeclared(self, tmp_path):
+        folders = Folders(tmp_path, {"background": 0, "organ": 1, "other": 3})
+        folders.add("a", self.MASK, self.MASK * 2)
+        assert "has the label 2 in 24 voxels" in self.error(folders)
+        image = sitk.GetImageFromArray(np.full((2, 3, 4), 0.5, np.float32))
+        image.SetSpacing(SPACING)
+        sitk.WriteImage(image, str(folders.predictions / "a.nii.gz"))
+        assert "has the label 0.5 in 24 voxels" in self.error(folders)
+
+    def test_other_shapes(self, folders):
+        folders.add("a", self.MASK).add("a", None, np.ones((2, 3, 5)))
+        message = self.error(folders)
+        assert "differ in shape: (4, 3, 2) and (5, 3, 2) voxels (x, y, z)" in message
+        assert "references/a.nii.gz" in message
+        assert "predictions/a.nii.gz" in message
+
+    @pytest.mark.parametrize(
+        "geometry",
+        [
+            {"origin": (5.0, 0.0, 0.0)},
+            {"spacing": (0.7, 1.1, 2.6)},
+            {"direction": (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0)},
+        ],
+    )
+    def test_other_grids(self, folders, geometry):
+        folders.add("a", self.MASK).add("a", None, self.MASK, **geometry)
+        assert "are on different grids" in self.error(folders)
+        assert folders.score(compare_headers=False)[0].loc[0, "dsc"] == 1
+
+    def test_the_roundings_of_headers_are_no_other_grid(self, folders):
+        folders.add("a", self.MASK).add("a", None, self.MASK, origin=(1e-4, 0, 0), spacing=(0.70001, 1.1, 2.5))
+        assert folders.score()[0].loc[0, "dsc"] == 1
+
+    def test_a_broken_file(self, folders):
+        folders.add("a", self.MASK, self.MASK).add("b", self.MASK, self.MASK)
+        (folders.predictions / "b.nii.gz").write_bytes(b"no mask")
+        assert "predictions/b.nii.gz cannot be read by nnU-Net's SimpleITKIO" in self.error(folders)
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ({"file_ending": ".nii.gz"}, "has no 'labels'"),
+            ({"labels": {"background": 0, "a": 1}}, "has no 'file_ending'"),
+            ({"labels": {"a": 1}, "file_ending": ".nii.gz"}, "that nnU-Net does not take: Background label not"),
+            ({"labels": {"background": 0, "a": [1, 2]}, "file_ending": ".nii.gz"}, "regions_class_order"),
+            ({"labels": {"background": 0}, "file_ending": ".nii.gz"}, "nothing to score"),
+            ([], "has no 'labels'"),
+        ],
+    )
+    def test_a_dataset_json_that_will_not_do(self, folders, content, message):
+        folders.json.write_text(json.dumps(content))
+        assert message in self.error(folders)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"nsd_tolerance_mm": -1}, "give a distance from 0"),
+            ({"nsd_tolerance_mm": math.nan}, "give a distance from 0"),
+            ({"slice_axis": 3}, "no axis 3"),
+            ({"hd95_of_empty": "zero"}, "undefined or diagonal"),
+            ({"n_processes": 0}, "not a number of processes"),
+        ],
+    )
+    def test_options_that_will_not_do(self, folders, options, message):
+        assert message in self.error(folders.add("a", self.MASK, self.MASK), **options)
+
+
+class TestGeometry:
+    def test_distances_and_volumes_are_by_the_headers_spacing_however_the_grid_lies(self, folders):
+        reference = np.zeros((8, 10, 12))
+        reference[2:5, 3:7, 2:9] = 1
+        prediction = np.roll(reference, 1, 0)
+        c, s = math.cos(0.4), math.sin(0.4)
+        folders.add("plain", reference, prediction)
+        folders.add("oblique", reference, prediction, direction=(c, 0, s, 0, 1, 0, -s, 0, c))
+        plain, oblique = folders.row("plain"), folders.row("oblique")
+        assert plain.hd95_mm == pytest.approx(2.5)
+        assert oblique[["hd95_mm", "nsd"]].tolist() == pytest.approx(plain[["hd95_mm", "nsd"]].tolist())
+        assert plain.reference_ml == pytest.approx(3 * 4 * 7 * 0.7 * 1.1 * 2.5 / 1000)
+        assert plain.prediction_ml == plain.reference_ml
+
+    def test_slices_along_each_axis(self, folders):
+        mask = np.zeros((4, 5, 6))
+        mask[1, 2, 3] = 1
+        folders.add("a", mask, mask)
+        found = [folders.score(slice_axis=axis)[1]["slice"].tolist() for axis in range(3)]
+        assert found == [[1], [2], [3]]
+
+    @pytest.mark.parametrize("reader", ["SimpleITKIOWithReorient", "NibabelIOWithReorient"])
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_slices_count_from_the_files_first_though_the_reader_turns_it(self, tmp_path, reader, turned):
+        folders = Folders(tmp_path, overwrite_image_reader_writer=reader)
+        voxels = np.zeros((4, 5, 6), np.uint8)  # x, y, z
+        voxels[:2, 1, 0] = 1
+        voxels[1, 1, 4] = 1
+        affine = np.diag([1.0, 1.0, -3.0 if turned else 3.0, 1.0])
+        for folder in (folders.references, folders.predictions):
+            folder.mkdir()
+            nibabel.save(nibabel.Nifti1Image(voxels, affine), folder / "a.nii.gz")
+        slices = folders.score(slice_axis=0)[1]
+        assert slices[["slice", "tp"]].values.tolist() == [[0, 2], [4, 1]]
+
+    def test_photographs_have_pixels_but_no_volume(self, tmp_path):
+        folders = Folders(tmp_path, file_ending=".png")
+        reference = np.zeros((20, 30), np.uint8)
+        reference[4:12, 5:20] = 1
+        for folder, mask in ((folders.references, reference), (folders.predictions, np.roll(reference, 2, 1))):
+            folder.mkdir()
+            sitk.WriteImage(sitk.GetImageFromArray(mask), str(folder / "a.png"))
+        row = folders.row("a")
+        assert row.hd95_mm == pytest.approx(2)
+        assert math.isnan(row.reference_ml)
+        assert row.dsc == pytest.approx(13 / 15)
+
+    def test_ignored_voxels_count_for_nothing(self, tmp_path):
+        folders = Folders(tmp_path, LABELS["ignore"])
+        reference = np.zeros((6, 8, 8))
+        reference[2:4, 2:6, 2:6] = 1
+        reference[:, :, 6:] = 3
+        prediction = np.where(reference == 3, 1, reference)
+        row = folders.add("a", reference, prediction).row("a")
+        assert (row.dsc, row.hd95_mm, row.nsd) == (1, 0, 1)
+        assert row.prediction_ml == row.reference_ml
+
+    def test_the_readers_geometry_is_the_files(self, folders):
+        folders.add("a", np.ones((2, 3, 4)), origin=(7.0, 8.0, 9.0))
+        structures = read_structures(folders.json)
+        path = folders.references / "a.nii.gz"
+        mask = read_mask(path, choose_reader(structures, path), structures)
+        assert mask.spacing == pytest.approx(SPACING[::-1])
+        np.testing.assert_allclose(mask.affine[:3, 3], (7, 8, 9))
+        assert mask.labels.dtype == np.uint8
+
+
+def test_several_processes_give_the_same(folders):
+    for case in "abc":
+        folders.add(case, np.zeros((3, 4, 5)), random_masks(ord(case), shape=(3, 4, 5))[0])
+    for one, many in zip(folders.score(), folders.score(n_processes=2), strict=True):
+        pd.testing.assert_frame_equal(one, many)
+
+
+class TestScoreFiles:
+    def test_what_is_read_is_what_was_scored(self, folders, tmp_path):
+        for case in ("007", "NA", 'comma, "quoted"'):
+            folders.add(case, *random_masks(len(case)))
+        folders.add("empty", np.ones((2, 2, 2)), np.zeros((2, 2, 2)))
+        volumes, slices = folders.score()
+        write_volume_scores(volumes, tmp_path / "deep" / "a_volume.csv")
+        write_slice_scores(slices, tmp_path / "a_slice.csv")
+        pd.testing.assert_frame_equal(read_volume_scores(tmp_path / "deep" / "a_volume.csv"), volumes, check_exact=True)
+        pd.testing.assert_frame_equal(read_slice_scores(tmp_path / "a_slice.csv"), slices, check_exact=True)
+        assert "NA" in volumes["case"].tolist()
+
+    def test_the_columns(self, tmp_path):
+        write_volume_scores(volume_table([]), tmp_path / "v.csv")
+        write_slice_scores(slice_table([]), tmp_path / "s.csv")
+        assert (tmp_path / "v.csv").read_text() == (
+            "case,label,tp,fp,fn,dsc,sensitivity,precision,hd95_mm,nsd,nsd_tolerance_mm,reference_ml,prediction_ml,note\n"
+        )
+        assert (tmp_path / "s.csv").read_text() == "case,label,slice,tp,fp,fn,dsc,sensitivity,precision,note\n"
+        assert tuple(read_volume_scores(tmp_path / "v.csv").columns) == VOLUME_COLUMNS
+        assert tuple(read_slice_scores(tmp_path / "s.csv").columns) == SLICE_COLUMNS
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (None, "does not exist"),
+            ("", "cannot be read as a table"),
+            ("case,label\n", "lacks the columns slice, tp, fp"),
+            ("case,label,slice,tp,fp,fn,dsc,sensitivity,precision,note\na,b,1,1,0,0,high,1,1,\n", "dsc that is not a"),
+            ("case,label,slice,tp,fp,fn,dsc,sensitivity,precision,note\na,b,,1,0,0,1,1,1,\n", "slice that is not a"),
+        ],
+    )
+    def test_files_that_are_none(self, tmp_path, text, message):
+        if text is not None:
+            (tmp_path / "s.csv").write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_slice_scores(tmp_path / "s.csv")
+
+
+class TestSliceAxis:
+    @pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [2, 0, 1]])
+    def test_from_plans(self, tmp_path, order):
+        (tmp_path / "plans.json").write_text(json.dumps({"transpose_forward": order}))
+        assert slice_axis_of_plans(tmp_path / "plans.json") == order[0]
+
+    @pytest.mark.parametrize("content", [{}, [], {"transpose_forward": [0, 0, 1]}, {"transpose_forward": "z"}])
+    def test_refuses_what_is_no_plans(self, tmp_path, content):
+        (tmp_path / "plans.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match="transpose_forward"):
+            slice_axis_of_plans(tmp_path / "plans.json")
+
+    def test_plans_beside_predictions_or_of_the_trained_model(self, tmp_path):
+        validation = tmp_path / "model" / "fold_0" / "validation"
+        validation.mkdir(parents=True)
+        assert plans_beside(validation) is None
+        (tmp_path / "model" / "plans.json").write_text("{}")
+        assert plans_beside(validation) == tmp_path / "model" / "plans.json"
+        (validation / "plans.json").write_text("{}")
+        assert plans_beside(validation) == validation / "plans.json"
+
+
+def test_structures_have_their_names(tmp_path):
+    structures = read_structures(write_dataset_json(tmp_path, LABELS["regions_ignore"]))
+    assert structures.scored == (Structure("whole", (1, 2)), Structure("lesion", (2,)))
+    assert structures.ignore_label == 3
+    assert structures.declared == {0, 1, 2, 3}
+
+
+class TestCommand:
+    def filled(self, folders):
+        for case in "ab":
+            folders.add(case, *random_masks(ord(case)))
+        reference, _ = random_masks(1)
+        return folders.add("c", reference, np.zeros_like(reference))
+
+    def test_writes_and_prints(self, folders, tmp_path, capsys):
+        output = tmp_path / "scores"
+        assert main([*self.filled(folders).words, "-o", str(output), "--nsd-tolerance", "1.5"]) == 0
+        volumes = read_volume_scores(output / "scores_volume.csv")
+        slices = read_slice_scores(output / "scores_slice.csv")
+        assert len(volumes) == 6
+        assert set(volumes["nsd_tolerance_mm"]) == {1.5}
+        printed = capsys.readouterr().out
+        organ = volumes[volumes["label"] == "organ"]
+        (line,) = [each for each in printed.splitlines() if each.startswith("organ") and "DSC" in each]
+        assert f"{organ['dsc'].mean():.4f}" in line
+        assert f"{organ['dsc'].std():.4f}" in line
+        assert line.endswith("3 of 3 cases")
+        of_reference = slices[(slices["label"] == "organ") & (slices["tp"] + slices["fn"] > 0)]
+        (line,) = [each for each in printed.splitlines() if "precision per slice" in each][:1]
+        assert line.endswith(f"{of_reference['precision'].count()} of {len(of_reference)} slices")
+        for words in ("NSD at 1.5 mm", "95% CI", "2 of 3 cases", "c, organ: empty prediction", "no plans were found",
+                      "3 cases are few", "foreground_mean"):  # fmt: skip
+            assert words in printed
+
+    def test_by_default_into_the_predictions_with_their_plans(self, folders, capsys):
+        self.filled(folders)
+        (folders.predictions / "plans.json").write_text(json.dumps({"transpose_forward": [2, 0, 1]}))
+        assert main(folders.words) == 0
+        assert "Slices are along x" in capsys.readouterr().out
+        assert read_slice_scores(folders.predictions / "scores_slice.csv")["slice"].max() == 5
+
+    def test_a_given_axis_counts_and_volumes_alone_do_without(self, folders, capsys):
+        self.filled(folders)
+        assert main([*folders.words, "--slice-axis", "y"]) == 0
+        assert "Slices are along y (--slice-axis)" in capsys.readouterr().out
+        (folders.predictions / "scores_slice.csv").unlink()
+        assert main([*folders.words, "--no-slices"]) == 0
+        assert not (folders.predictions / "scores_slice.csv").exists()
+        assert "slice" not in capsys.readouterr().out
+
+    def test_what_is_left_out_is_named(self, folders, capsys):
+        assert main([*self.filled(folders).add("d", np.ones((2, 2, 2))).words, "--chill"]) == 0
+        assert "Not scored, as asked: 1 of 4 references (d)" in capsys.readouterr().out
+        assert main([*folders.words, "--cases", "a", "b"]) == 0
+        assert "Not scored, as asked: 2 of 4 references (c, d)" in capsys.readouterr().out
+
+    def test_one_case_has_no_spread(self, folders, capsys):
+        assert main([*folders.add("a", *random_masks(0)).words, "--no-slices"]) == 0
+        line = next(each for each in capsys.readouterr().out.splitlines() if "DSC" in each)
+        assert line.split()[3:] == ["-", "-", "1", "of", "1", "cases"]
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["-np", "0"], "-np 0 is not a number of processes"),
+            (["--confidence", "95"], "--confidence 95.0 is not between 0 and 1"),
+            (["--bootstrap", "5"], "--bootstrap 5 are too few"),
+            (["--seed", "-1"], "--seed -1 is negative"),
+            (["-pfile", "nowhere.json"], "nowhere.json does not exist"),
+            (["--cases", "z"], "z.nii.gz missing"),
+        ],
+    )
+    def test_mistakes_are_one_message(self, folders, capsys, words, message):
+        assert main([*self.filled(folders).words, *words]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("nnUNetv2_eccam evaluate: error: ")
+        assert message in error
+        assert not list(folders.predictions.glob("*.csv"))

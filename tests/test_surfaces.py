@@ -1,0 +1,237 @@
+"""Surface distances: against every element and distance written out, and against what can be worked out by hand."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from skimage.measure import marching_cubes, mesh_surface_area
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.evaluation import surfaces
+from nnunetv2_eccam.evaluation.surfaces import surface_distances
+
+SPACING = (2.5, 0.7, 1.1)
+SPACINGS = st.tuples(*[st.floats(0.3, 5)] * 3)
+
+
+@functools.cache
+def naive_area(eight, spacing):
+    """Area of the surface within eight voxels: marching cubes' around the smaller side."""
+    voxels = np.reshape(eight, (2, 2, 2)).astype(float)
+    if voxels.sum() > 4:
+        voxels = 1 - voxels
+    corners, triangles, _, _ = marching_cubes(voxels, 0.5, spacing=spacing, method="lorensen", allow_degenerate=False)
+    return float(mesh_surface_area(corners.astype(np.float64), triangles))
+
+
+def naive_elements(mask, spacing):
+    """Every surface element's place in mm and area, one by one."""
+    mask = np.pad(mask, 1)
+    found = []
+    for place in itertools.product(*(range(length - 1) for length in mask.shape)):
+        eight = tuple(mask[tuple(np.add(place, step))] for step in itertools.product((0, 1), repeat=3))
+        if 0 < sum(eight) < 8:
+            found.append((np.multiply(place, spacing), naive_area(eight, spacing)))
+    return found
+
+
+def naive_sides(first, second, spacing):
+    """For both masks, (distance, area) of each element, ascending."""
+    elements = [naive_elements(mask, spacing) for mask in (first, second)]
+    return [
+        sorted((min(math.dist(place, other) for other, _ in elements[1 - which]), area)
+               for place, area in elements[which])
+        for which in range(2)
+    ]  # fmt: skip
+
+
+def naive_hausdorff(sides, fraction):
+    percentiles = []
+    for side in sides:
+        wanted, reached = fraction * math.fsum(area for _, area in side), 0.0
+        for distance, area in side:
+            reached += area
+            if reached >= wanted:
+                percentiles.append(distance)
+                break
+    return max(percentiles)
+
+
+def naive_surface_dice(sides, tolerance):
+    both = [each for side in sides for each in side]
+    return math.fsum(area for distance, area in both if distance <= tolerance) / math.fsum(area for _, area in both)
+
+
+@st.composite
+def two_masks(draw):
+    shape = draw(array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=5))
+    masks = [draw(arrays(bool, shape, elements=st.booleans())) for _ in range(2)]
+    for mask in masks:
+        mask[tuple(draw(st.integers(0, length - 1)) for length in shape)] = True
+    return masks
+
+
+@settings(max_examples=40, deadline=None)
+@given(two_masks(), st.sampled_from([(1.0, 1.0, 1.0), SPACING, (0.4, 3.0, 0.8)]), st.floats(0, 4))
+def test_equals_all_elements_and_distances_written_out(masks, spacing, tolerance):
+    sides = naive_sides(*masks, spacing)
+    distances = surface_distances(*masks, spacing)
+    for side, naive in zip((distances.reference, distances.prediction), sides, strict=True):
+        np.testing.assert_allclose(side.distances, [distance for distance, _ in naive], rtol=1e-5, atol=1e-6)
+        assert side.areas.sum() == pytest.approx(math.fsum(area for _, area in naive), rel=1e-5)
+    for fraction in (0.5, 0.95):
+        low, high = naive_hausdorff(sides, fraction - 1e-5), naive_hausdorff(sides, fraction + 1e-5)
+        assert low - 1e-4 <= distances.hausdorff(fraction) <= high + 1e-4
+    low, high = naive_surface_dice(sides, tolerance - 1e-4), naive_surface_dice(sides, tolerance + 1e-4)
+    assert low - 1e-5 <= distances.surface_dice(tolerance) <= high + 1e-5
+
+
+@settings(max_examples=30, deadline=None)
+@given(two_masks(), SPACINGS, st.floats(0, 4), st.permutations(range(3)))
+def test_neither_axes_nor_roles_nor_the_margin_matter(masks, spacing, tolerance, order):
+    first = surface_distances(*masks, spacing)
+    turned = surface_distances(*(mask.transpose(order) for mask in masks), tuple(spacing[axis] for axis in order))
+    swapped = surface_distances(*masks[::-1], spacing)
+    margin = surface_distances(*(np.pad(mask, ((3, 0), (1, 2), (0, 4))) for mask in masks), spacing)
+    for other in (turned, swapped, margin):
+        assert other.hausdorff() == pytest.approx(first.hausdorff(), rel=1e-5)
+        assert other.surface_dice(tolerance) == pytest.approx(first.surface_dice(tolerance), abs=1e-5)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_two_parallel_plates(axis):
+    """All of a thin plate is as far from the other as they are apart, whatever the voxels' other sides."""
+    reference = np.zeros((20, 20, 20), bool)
+    prediction = reference.copy()
+    reference[tuple(4 if each == axis else slice(None) for each in range(3))] = True
+    prediction[tuple(11 if each == axis else slice(None) for each in range(3))] = True
+    distances = surface_distances(reference, prediction, SPACING)
+    apart = 7 * SPACING[axis]
+    # The plate's two faces are 6 and 7 voxels from the nearer face of the other.
+    assert distances.hausdorff() == pytest.approx(apart, rel=1e-6)
+    assert distances.hausdorff(0.4) == pytest.approx(apart - SPACING[axis], rel=1e-6)
+    assert distances.surface_dice(apart) == 1
+    assert distances.surface_dice(apart - 1.01 * SPACING[axis]) == 0
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("shift", [3, 12])
+def test_a_shifted_box(axis, shift):
+    """The shifted faces are the shift apart; of the other four only their ends are apart at all."""
+    size = (48, 56, 40)
+    reference = np.zeros([length + 20 for length in size], bool)
+    reference[tuple(slice(4, 4 + length) for length in size)] = True
+    prediction = np.roll(reference, shift, axis)
+    distances = surface_distances(reference, prediction, SPACING)
+    mm = shift * SPACING[axis]
+    assert distances.hausdorff(1.0) == pytest.approx(mm, rel=1e-6)
+    assert distances.surface_dice(mm) == 1
+    # Elements that lie on both: those of the four faces along the shift that both boxes have.
+    others = [each for each in range(3) if each != axis]
+    face = math.prod(size[each] * SPACING[each] for each in others)
+    sides = sum(size[each] * SPACING[each] for each in others) * 2 * size[axis] * SPACING[axis]
+    shared = 1 - (2 * face + sides * shift / size[axis]) / (2 * face + sides)
+    # The box's edges are bevelled, by half a voxel.
+    assert distances.surface_dice(0) == pytest.approx(shared, abs=0.02)
+
+
+def test_areas_are_those_of_the_faces_in_mm2():
+    size = (30, 40, 50)
+    box = np.ones(size, bool)
+    z, y, x = np.multiply(size, SPACING)
+    area = surface_distances(box, box, SPACING).reference.areas.sum()
+    assert area == pytest.approx(2 * (z * y + y * x + x * z), rel=0.03)
+
+
+def test_a_single_slice_is_measured_by_its_contour():
+    reference = np.zeros((1, 30, 30), bool)
+    reference[0, 5:25, 5:25] = True
+    prediction = np.roll(reference, 2, 2)
+    distances = surface_distances(reference, prediction, (99.0, 0.5, 1.5))
+    # A square's contour, its corners cut: 19 elements of one pixel on each side, and 4 diagonals.
+    length = 2 * 19 * (0.5 + 1.5) + 4 * 0.5 * math.hypot(0.5, 1.5)
+    assert distances.reference.areas.sum() == pytest.approx(length)
+    assert distances.hausdorff(1.0) == pytest.approx(3.0)
+    for axis in (1, 2):
+        order = [axis if each == 0 else 0 if each == axis else each for each in range(3)]
+        other = surface_distances(
+            reference.transpose(order), prediction.transpose(order), tuple((99.0, 0.5, 1.5)[each] for each in order)
+        )
+        assert other.hausdorff() == pytest.approx(distances.hausdorff())
+
+
+def test_a_single_voxel_volume():
+    voxel = np.ones((1, 1, 1), bool)
+    distances = surface_distances(voxel, voxel, SPACING)
+    assert distances.hausdorff() == 0
+    assert distances.surface_dice(0) == 1
+
+
+@pytest.mark.parametrize("slab", [1, 50, 333])
+def test_slabs_change_nothing(monkeypatch, slab):
+    rng = np.random.default_rng(1)
+    masks = [rng.random((9, 8, 7)) > 0.6 for _ in range(2)]
+    whole = surface_distances(*masks, SPACING)
+    monkeypatch.setattr(surfaces, "SLAB_VOXELS", slab)
+    parts = surface_distances(*masks, SPACING)
+    np.testing.assert_array_equal(parts.reference.distances, whole.reference.distances)
+    np.testing.assert_array_equal(parts.prediction.areas, whole.prediction.areas)
+
+
+def test_a_distance_of_the_tolerance_is_within_it():
+    """3 x 0.7 is not 2.1 in floating point."""
+    reference = np.zeros((1, 12, 12), bool)
+    reference[0, 2:8, 2:8] = True
+    distances = surface_distances(reference, np.roll(reference, 3, 1), (1.0, 0.7, 0.7))
+    assert distances.surface_dice(2.1) == 1
+    assert distances.surface_dice(2.0999) < 1
+
+
+class TestIgnoredVoxels:
+    """The surface at voxels whose truth is unknown is not measured."""
+
+    def setup_method(self):
+        self.reference = np.zeros((12, 12, 12), bool)
+        self.reference[3:9, 3:9, 3:9] = True
+        self.ignored = np.zeros_like(self.reference)
+        self.ignored[:, :, 7:] = True
+        self.reference &= ~self.ignored
+
+    def test_a_perfect_prediction_that_goes_on_stays_perfect(self):
+        distances = surface_distances(self.reference, self.reference, SPACING, self.ignored)
+        assert distances.hausdorff() == 0
+        assert distances.surface_dice(0) == 1
+
+    def test_the_cut_itself_is_not_measured(self):
+        everything = surface_distances(self.reference, self.reference, SPACING)
+        measured = surface_distances(self.reference, self.reference, SPACING, self.ignored)
+        cut = 6 * 6 * SPACING[0] * SPACING[1]
+        lost = everything.reference.areas.sum() - measured.reference.areas.sum()
+        assert cut * 0.8 < lost < cut * 1.8  # the cut, and the elements beside it that touch ignored voxels
+
+    def test_errors_elsewhere_count(self):
+        prediction = self.reference.copy()
+        prediction[3] = False
+        assert surface_distances(self.reference, prediction, SPACING, self.ignored).hausdorff(1.0) == SPACING[0]
+
+    def test_without_measurable_surface_nothing_is_defined(self):
+        reference, ignored = np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
+        reference[1, 1, 1], ignored[1, 1, 1] = True, False
+        distances = surface_distances(reference, reference, SPACING, ignored)
+        assert math.isnan(distances.hausdorff())
+        assert math.isnan(distances.surface_dice(1))
+
+
+def test_without_monai_the_message_names_the_extra(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "monai" else real(name, *rest))
+    with pytest.raises(UserError, match=r'not installed: pip install "nnunetv2-eccam\[benchmark\]"'):
+        surface_distances(np.ones((2, 2, 2), bool), np.ones((2, 2, 2), bool), SPACING)
