@@ -43,14 +43,29 @@ class SpatialCorrelation(nn.Module):
         Returns:
             ``sum_j S_ij V_j`` at each position i, ``(B, C, *spatial)``.
         """
-        scale = None if self.scale == "1/sqrt(C)" else float(self.scale)
+        scale = features.shape[1] ** -0.5 if self.scale == "1/sqrt(C)" else float(self.scale)
         # Dot products of hundreds of channels leave the range of half precision (65504), so the attention
         # runs in single precision at least; on a bottleneck's few positions that costs next to nothing.
         kept = torch.promote_types(features.dtype, torch.float32)
         with torch.autocast(features.device.type, enabled=False):
             positions, gathered_from = (_as_sequence(tensor.to(kept)) for tensor in (features, values))
-            gathered = F.scaled_dot_product_attention(positions, positions, gathered_from, scale=scale)
+            queries = positions * _tempering(positions.detach(), scale)
+            gathered = F.scaled_dot_product_attention(queries, positions, gathered_from, scale=scale)
         return gathered.squeeze(1).transpose(1, 2).reshape(values.shape).to(values.dtype)
+
+
+def _tempering(positions: Tensor, scale: float) -> Tensor:
+    """Give the factor for each position by which its dot products stay within what the precision can tell apart.
+
+    The kernel's backward pass computes ``exp(dot product - log of the row's sum)`` anew, and where a dot product
+    is so large that its rounding is above 1 the result, which is at most 1, becomes anything up to infinity. S
+    is saturated long before that. The factor is 1, and nothing changes, for dot products below 2**17 in single
+    precision.
+    """
+    largest = 2**-6 / torch.finfo(positions.dtype).eps
+    lengths = positions.norm(dim=-1, keepdim=True)
+    factor: Tensor = (largest / (lengths * lengths.amax(2, keepdim=True) * scale)).clamp(max=1)
+    return factor
 
 
 def _as_sequence(features: Tensor) -> Tensor:

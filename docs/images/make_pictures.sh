@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Makes the pictures of README.md and of docs/ from the work folder of
+#   python -m nnunetv2_eccam.benchmark.systems --data /path/to/Task02_Heart --work-dir WORK
+# Usage, in the environment that has the package:   docs/images/make_pictures.sh WORK
+set -euo pipefail
+work=${1:?the work folder of the trial of all systems}
+here=$(cd "$(dirname "$0")" && pwd)
+data=$work/nnUNet_raw/Dataset002_Heart
+models=$work/nnUNet_results/Dataset002_Heart
+shown=$(mktemp -d)
+trap 'rm -rf "$shown"' EXIT
+
+trainer() { echo "nnUNetTrainerECCaM${1:+_$1}_1epoch"; }
+predictions() { echo "$work/predictions/$(trainer "$1")"; }
+model() { echo "$models/$(trainer "$1")__nnUNetPlans__2d_systems"; }
+
+# Fig. 4: slices x systems.
+nnUNetv2_eccam overlay -o "$here/overlay.png" --images "$data/imagesTs" --reference "$data/labelsTs" \
+    --system "U-Net=$(predictions UNet)" --system "Attention U-Net=$(predictions AttentionUNet)" \
+    --system "DA-Net=$(predictions DANet)" --system "CE-Net=$(predictions CENet)" \
+    --system "EC-CaM-UNet=$(predictions '')" --cases la_004 la_008 la_019 --dpi 150 --crop 12
+
+# One system's errors.
+nnUNetv2_eccam overlay -o "$here/errors.png" --images "$data/imagesTs" --reference "$data/labelsTs" \
+    --system "U-Net=$(predictions UNet)" --system "EC-CaM-UNet=$(predictions '')" \
+    --cases la_004 la_005 --style errors --dpi 150 --crop 12
+
+# Fig. 6: what leaves the attention, of several systems.
+nnUNetv2_eccam attention activation -i "$data/imagesTs/la_004_0000.nii.gz" --reference "$data/labelsTs/la_004.nii.gz" \
+    -o "$shown" -device cpu --rows 2 --dpi 150 --disable_progress_bar \
+    --system "U-Net + CoA=$(model UNet_CoA)" --system "Attention U-Net=$(model AttentionUNet)" \
+    --system "U-Net + SE=$(model UNet_SE)" --system "DA-Net=$(model DANet)" --system "U-Net + CBAM=$(model UNet_CBAM)"
+cp "$(ls "$shown"/*.png)" "$here/attention.png"
