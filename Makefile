@@ -53,8 +53,9 @@ demo: export DEMO_WORK_DIR := $(WORK_DIR)
 demo: install
 	$(BIN)/nnUNetv2_eccam demo --work-dir "$$DEMO_WORK_DIR" $(if $(DATA),--data "$$DEMO_DATA")
 
+# Two processes, each file of tests in one of them.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 from pathlib import Path
 
@@ -13,6 +14,15 @@ torch.set_num_threads(1)  # the tests' tensors are small: threads would cost mor
 # nnU-Net reads these when it is imported; tests that need folders of their own set them per test.
 os.environ.setdefault("nnUNet_compile", "f")
 os.environ.setdefault("nnUNet_n_proc_DA", "0")
+
+LOCALE = locale.setlocale(locale.LC_CTYPE)
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> None:
+    """Read and write text as at the start: a library that some test loads leaves the process in the locale C."""
+    locale.setlocale(locale.LC_CTYPE, LOCALE)
+
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -251,6 +251,30 @@ def test_the_map_of_all_pairs_of_positions_is_never_held(dtype):
     assert torch.isfinite(features.grad).all()
 
 
+@pytest.mark.parametrize("scale", [1.0, "1/sqrt(C)"])
+@pytest.mark.parametrize(("channels", "largest"), [(64, 20), (64, 1e4), (512, 1e4)])
+def test_the_gradient_in_single_precision_is_float64s_however_large_activations_are(channels, largest, scale):
+    gradients = []
+    features = sample(2, channels, 6, 7)
+    features *= largest / features.abs().max()
+    for dtype in (torch.float32, torch.float64):
+        given = features.detach().to(dtype).requires_grad_()
+        output = CollaborativeAttention(None, SpatialCorrelation(scale))(given)
+        (output / largest).square().mean().backward()
+        gradients.append(given.grad.double())
+    assert (gradients[0] - gradients[1]).norm() <= 0.03 * gradients[1].norm()
+
+
+def test_an_outlier_at_one_position_changes_nothing_of_how_the_others_attend():
+    features = sample(1, 16, 4, 5).float()
+    features[0, :, 2, 3] *= 1e3
+    attended = SpatialCorrelation(1.0)(features, features)
+    expected = naive_attention(features.double(), features.double(), 1.0)
+    kept = torch.ones(4, 5, dtype=torch.bool)
+    kept[2, 3] = False
+    torch.testing.assert_close(attended[..., kept].double(), expected[..., kept], rtol=1e-3, atol=1e-3)
+
+
 def test_collaborative_attention_is_equation_4_and_its_halves():
     channel = randomised(ChannelCorrelation(5, BATCH_NORM_2D)).eval()
     spatial = SpatialCorrelation(1.0)
@@ -312,7 +336,7 @@ def test_multi_scale_concatenates_input_and_scales(channels):
     torch.testing.assert_close(block(features), naive_multi_scale(block, features, (1, 2, 5)), **EXACT)
 
 
-@given(size=st.lists(st.integers(1, 200), min_size=2, max_size=3))
+@given(size=st.lists(st.integers(1, 200), min_size=2, max_size=2))
 def test_scaled_dilations_increase_and_keep_the_papers_at_the_papers_size(size):
     rates = dilations_for(size)
     assert rates[0] >= 1
@@ -321,6 +345,27 @@ def test_scaled_dilations_increase_and_keep_the_papers_at_the_papers_size(size):
         assert rates == (6, 12, 18)
     if min(size) >= 4:
         assert rates[-1] < min(size)
+
+
+@given(size=st.lists(st.integers(1, 200), min_size=3, max_size=3))
+def test_in_three_dimensions_each_axis_has_the_rates_of_its_own_size(size):
+    rates = [[rate] * 3 if isinstance(rate, int) else list(rate) for rate in dilations_for(size)]
+    assert list(zip(*rates, strict=True)) == [dilations_for([n, n]) for n in size]
+
+
+@pytest.mark.parametrize("dilation", [(1, 2, 3), (4, 1, 9)])
+def test_rates_per_axis_are_those_of_torchs_convolution(dilation):
+    block = randomised(DilatedConvolution(2, 3, dilation, LayerOps(nn.Conv3d)))
+    features = sample(2, 2, 4, 5, 6)
+    expected = nn.functional.conv3d(
+        features, block.conv.weight, block.conv.bias, padding=dilation, dilation=dilation
+    )  # with every tap, those that meet only padding too
+    torch.testing.assert_close(block(features), expected, **EXACT)
+
+
+def test_a_rate_of_another_number_of_axes_is_refused():
+    with pytest.raises(ValueError, match=r"one number or 2, one per axis; got \[1, 2, 3\]"):
+        MultiScale(4, BARE_2D, [1, (1, 2, 3)])
 
 
 def test_dilations_must_be_at_least_one():

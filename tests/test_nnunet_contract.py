@@ -21,6 +21,8 @@ SIGNATURES = {
         "enable_deep_supervision",
     ],
     "initialize": ["self"],
+    "on_train_start": ["self"],
+    "load_checkpoint": ["self", "filename_or_checkpoint"],
     "_get_deep_supervision_scales": ["self"],
     "set_deep_supervision_enabled": ["self", "enabled"],
     "_build_loss": ["self"],

@@ -24,6 +24,8 @@ DATASET_JSON = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "orga
 
 def plans_with(patch=(160, 192), n_stages=6) -> dict:
     """Plans as nnU-Net writes them, with the keys that are read here."""
+    dimensions_3 = {"strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 2], [1, 2, 2], [1, 2, 2]],
+                    "kernel_sizes": [[1, 3, 3], [1, 3, 3], *[[3, 3, 3]] * 4]}  # fmt: skip
     return {
         "dataset_name": "Dataset901_Organ",
         "plans_name": "nnUNetPlans",
@@ -47,6 +49,32 @@ def plans_with(patch=(160, 192), n_stages=6) -> dict:
                         "n_conv_per_stage_decoder": [2] * (n_stages - 1),
                         "conv_bias": True,
                         "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
+                        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                        "dropout_op": None,
+                        "dropout_op_kwargs": None,
+                        "nonlin": "torch.nn.LeakyReLU",
+                        "nonlin_kwargs": {"inplace": True},
+                    },
+                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+                },
+            },
+            "3d_fullres": {
+                "data_identifier": "nnUNetPlans_3d_fullres",
+                "batch_size": 2,
+                "patch_size": [20, 320, 256],
+                "median_image_size_in_voxels": [20.0, 320.0, 319.0],
+                "spacing": [3.6, 0.625, 0.625],
+                "architecture": {
+                    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                    "arch_kwargs": {
+                        "n_stages": 6,
+                        "features_per_stage": [32, 64, 128, 256, 320, 320],
+                        "conv_op": "torch.nn.modules.conv.Conv3d",
+                        **dimensions_3,
+                        "n_conv_per_stage": [2] * 6,
+                        "n_conv_per_stage_decoder": [2] * 5,
+                        "conv_bias": True,
+                        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
                         "norm_op_kwargs": {"eps": 1e-05, "affine": True},
                         "dropout_op": None,
                         "dropout_op_kwargs": None,
@@ -91,16 +119,17 @@ def fails(capsys, *arguments: str) -> str:
 
 
 def test_every_shipped_override_fits_nnunets_plans_and_resolves_there(dataset, capsys):
-    assert {"practical", "trial", "paper_msd_pancreas", "paper_tcia_pancreas", "paper_kits19", "paper_cardiac"} == set(
-        shipped_overrides()
-    )
+    papers = {f"paper_{name}" for name in ("msd_pancreas", "tcia_pancreas", "kits19", "cardiac")}
+    assert papers | {"practical", "trial", "practical_3d", "trial_3d"} == set(shipped_overrides())
     for name in shipped_overrides():
         assert main(["plans", "901", name]) == 0
         for override in load_override(name).configurations:
             plans = PlansManager(json.loads((dataset / "nnUNetPlans.json").read_text()))
             configuration = plans.get_configuration(override.name)
-            assert configuration.data_identifier == "nnUNetPlans_2d"  # preprocessed data is reused
-            assert configuration.spacing == [0.625, 0.625]
+            in_2d = override.name.startswith("2d")
+            # preprocessed data is reused
+            assert configuration.data_identifier == ("nnUNetPlans_2d" if in_2d else "nnUNetPlans_3d_fullres")
+            assert configuration.spacing == ([] if in_2d else [3.6]) + [0.625, 0.625]
 
 
 def test_it_is_idempotent_and_leaves_the_rest_alone(dataset, capsys):
@@ -145,6 +174,26 @@ def test_the_trial_compares_two_networks_of_the_same_size(dataset):
     for key in ("n_stages", "features_per_stage", "strides", "kernel_sizes", "norm_op", "nonlin"):
         assert ours["architecture"]["arch_kwargs"][key] == plain["architecture"]["arch_kwargs"][key]
     assert (ours["patch_size"], ours["batch_size"]) == (plain["patch_size"], plain["batch_size"]) == ([160, 192], 4)
+
+
+def test_in_three_dimensions_strides_and_kernels_are_nnunets_and_rates_follow_each_axis(dataset):
+    """A slab: 20 thick slices, which nnU-Net does not halve at every stage."""
+    main(["plans", "901", "practical_3d", "trial_3d"])
+    entries = json.loads((dataset / "nnUNetPlans.json").read_text())["configurations"]
+    practical, trial, plain = (
+        entries[f"3d_fullres_{name}"]["architecture"]["arch_kwargs"] for name in ("eccam", "eccam_trial", "unet_trial")
+    )
+    parent = entries["3d_fullres"]["architecture"]["arch_kwargs"]
+    for key in ("strides", "kernel_sizes"):
+        assert practical[key] == trial[key] == plain[key] == parent[key][:5]
+    assert entries["3d_fullres_eccam"]["patch_size"] == [20, 320, 256]
+    assert practical["features_per_stage"] == [32, 64, 128, 256, 320]
+    assert practical["dilations"] == [[1, 4, 3], [2, 8, 6], [3, 11, 9]]  # of a bottleneck of 5x20x16
+    assert entries["3d_fullres_eccam"]["batch_size"] >= 2
+    assert entries["3d_fullres_eccam_trial"]["patch_size"] == entries["3d_fullres_unet_trial"]["patch_size"]
+    assert entries["3d_fullres_eccam_trial"]["patch_size"] == [20, 64, 64]
+    assert trial["dilations"] == [1, 2, 3]  # of 5x4x4
+    assert trial["features_per_stage"] == plain["features_per_stage"] == [8, 16, 32, 64, 128]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +274,12 @@ def test_the_memory_target_sets_the_batch(dataset, capsys):
         ({"batch_size": 0}, "batch_size must be a number of at least 1 or 'estimate', got 0"),
         ({"patch_size": 64}, "patch_size must be a list of voxels per axis, got 64"),
         ({"recipe": {"lr": 1}}, "recipe has an unknown key 'lr'"),
-        ({"inherits_from": "3d_fullres"}, "inherits from 3d_fullres, which the plans do not have; they have 2d, mine"),
+        ({"inherits_from": "3d_lowres"},
+         "inherits from 3d_lowres, which the plans do not have; they have 2d, 3d_fullres, mine"),
+        ({"inherits_from": "3d_fullres", "arch_kwargs": {"dilations": [1, [5, 20, 16]]}},
+         "dilations [1, [5, 20, 16]] reach outside the bottleneck of [5, 20, 16]"),
+        ({"inherits_from": "3d_fullres", "arch_kwargs": {"dilations": [[1, 2]]}},
+         "a dilation must be one number or 3, one per axis; got [1, 2]"),
     ],
 )  # fmt: skip
 def test_an_override_that_makes_no_sense_is_refused_and_nothing_is_written(dataset, tmp_path, capsys, entry, message):

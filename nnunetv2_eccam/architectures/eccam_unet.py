@@ -18,7 +18,7 @@ from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation, Upsamp
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu, Fusion
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
 from nnunetv2_eccam.blocks.convolution import LayerOps
-from nnunetv2_eccam.blocks.multi_scale import PAPER_DILATIONS, MultiScale
+from nnunetv2_eccam.blocks.multi_scale import PAPER_DILATIONS, MultiScale, Rate
 from nnunetv2_eccam.blocks.spatial_correlation import AttentionScale, SpatialCorrelation
 from nnunetv2_eccam.blocks.squeeze_excitation import SqueezeExcitation
 
@@ -61,7 +61,7 @@ class ECCaMUNet(PadsToMultiple):
         attention_scale: of SC's dot products: 1.0 (eq. 9) or ``"1/sqrt(C)"``.
         correlation_channels: width of CC's autoencoder.
         correlation_upsampling: ``transposed`` or ``interpolation``, CC's way back to C values.
-        dilations: MuS's rates.
+        dilations: MuS's rates; each one number, or one per axis.
         multi_scale_channels: width of each MuS branch; a quarter of the bottleneck's by default.
         downsampling: ``stride`` or ``max_pool``.
         side_outputs: a head at each decoder level (DWS), or one head.
@@ -109,7 +109,7 @@ class ECCaMUNet(PadsToMultiple):
         attention_scale: AttentionScale = "1/sqrt(C)",
         correlation_channels: int = 8,
         correlation_upsampling: Upsampling = "transposed",
-        dilations: Sequence[int] = PAPER_DILATIONS,
+        dilations: Sequence[Rate] = PAPER_DILATIONS,
         multi_scale_channels: int | None = None,
         downsampling: Downsampling = "stride",
         side_outputs: bool = True,

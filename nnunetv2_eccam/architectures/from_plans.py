@@ -8,7 +8,9 @@ import pydoc
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.architectures.origin import Origin, plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.multi_scale import dilations_for
@@ -19,9 +21,15 @@ MAX_STAGES = 5
 
 CLASS_NAME = f"{ECCaMUNet.__module__}.{ECCaMUNet.__qualname__}"
 
-_CONSTRUCTOR = frozenset(inspect.signature(ECCaMUNet).parameters)
-SWITCHES = _CONSTRUCTOR - {"input_channels", "num_classes", "deep_supervision"}
+_CONSTRUCTOR = inspect.signature(ECCaMUNet).parameters
+SWITCHES = frozenset(_CONSTRUCTOR) - {"input_channels", "num_classes", "deep_supervision"}
 """The arguments that a plans file or a trainer may set; nnU-Net gives the other three."""
+
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in _CONSTRUCTOR.items()
+    if name in SWITCHES and parameter.default is not inspect.Parameter.empty
+}
 
 _OF_A_UNET = frozenset(inspect.signature(UNetPlan.of).parameters)
 
@@ -58,7 +66,7 @@ def network_arguments(
             f"it knows {', '.join(sorted(SWITCHES))}"
         )
     if "dilations" not in arguments:
-        arguments["dilations"] = list(dilations_for(bottleneck_size(patch_size, arguments["strides"])))
+        arguments["dilations"] = plain(dilations_for(bottleneck_size(patch_size, arguments["strides"])))
     return arguments
 
 
@@ -122,7 +130,8 @@ def build_network(
     Raises:
         UserError: an argument that the network does not have, or a library that it needs is missing.
     """
-    arguments = network_arguments(architecture, patch_size, switches)
+    stated = network_arguments(architecture, patch_size, switches)
+    arguments = dict(stated)
     for name in architecture["_kw_requires_import"]:
         if isinstance(arguments.get(name), str):
             arguments[name] = pydoc.locate(arguments[name])
@@ -131,10 +140,15 @@ def build_network(
         built = ECCaMUNet(
             input_channels=input_channels, num_classes=num_classes, deep_supervision=deep_supervision, **arguments
         )
+        stated = {**_DEFAULTS, **stated}
     else:
         module, _, class_name = network.rpartition(".")
         plan = UNetPlan.of(**{name: value for name, value in arguments.items() if name in _OF_A_UNET})
         compared = getattr(importlib.import_module(module), class_name)
         built = compared.from_plan(plan, input_channels, num_classes, deep_supervision)
+        shapes_it = () if issubclass(compared, BackboneNetwork) else _OF_A_UNET
+        stated = {name: value for name, value in stated.items() if name in shapes_it}
+    stated |= {"input_channels": input_channels, "num_classes": num_classes}
+    built.origin = Origin.here(network, stated)
     built.apply(built.initialize)
     return cast(PadsToMultiple, built)

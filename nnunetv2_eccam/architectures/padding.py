@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from nnunetv2_eccam.architectures.origin import KnowsItsOrigin
 
 
-class PadsToMultiple(nn.Module, ABC):
+class PadsToMultiple(KnowsItsOrigin, ABC):
     """A network that takes images of any size.
 
     The image is padded with zeros at the far end of each axis (nnU-Net's images are zero-centred, and it

@@ -14,6 +14,9 @@ PAPER_DILATIONS = (6, 12, 18)
 
 PAPER_BOTTLENECK = 32
 
+Rate = int | Sequence[int]
+"""Distance of the outer taps, in positions: one number, or one per axis."""
+
 
 class DilatedConvolution(nn.Module):
     """Dilated convolution, normalisation, nonlinearity, without the taps that meet only padding.
@@ -26,19 +29,20 @@ class DilatedConvolution(nn.Module):
     Args:
         input_channels: channels of the input.
         output_channels: channels of the output.
-        dilation: distance of the outer taps, in positions.
+        dilation: distance of the outer taps, in positions; one number for all axes, or one per axis.
         ops: the operators.
 
     Shape:
         ``(B, input_channels, *spatial)`` to ``(B, output_channels, *spatial)``.
     """
 
-    def __init__(self, input_channels: int, output_channels: int, dilation: int, ops: LayerOps) -> None:
+    def __init__(self, input_channels: int, output_channels: int, dilation: Rate, ops: LayerOps) -> None:
         super().__init__()
         self.ops = ops
         self.dilation = dilation
+        self.rates = _per_axis(dilation, ops.dimension)
         self.output_channels = output_channels
-        self.conv = ops.conv(input_channels, output_channels, [3] * ops.dimension, dilation=dilation)
+        self.conv = ops.conv(input_channels, output_channels, [3] * ops.dimension)
         self.dropout = ops.dropout()
         self.norm = ops.norm(output_channels)
         self.nonlin = ops.activation()
@@ -47,12 +51,12 @@ class DilatedConvolution(nn.Module):
         """Apply the layer."""
         kernel: Tensor = self.conv.weight
         padding: list[int] = []
-        for axis, size in enumerate(features.shape[2:], start=2):
-            reaches = self.dilation < size
-            padding.append(self.dilation if reaches else 0)
+        for axis, (size, rate) in enumerate(zip(features.shape[2:], self.rates, strict=True), start=2):
+            reaches = rate < size
+            padding.append(rate if reaches else 0)
             if not reaches:
                 kernel = kernel.narrow(axis, 1, 1)
-        convolved = self.ops.functional_conv(features, kernel, self.conv.bias, padding=padding, dilation=self.dilation)
+        convolved = self.ops.functional_conv(features, kernel, self.conv.bias, padding=padding, dilation=self.rates)
         output: Tensor = self.nonlin(self.norm(self.dropout(convolved)))
         return output
 
@@ -66,7 +70,7 @@ class MultiScale(nn.Module):
     Args:
         channels: C of the input and the output.
         ops: the operators.
-        dilations: the branches' rates, in positions.
+        dilations: the branches' rates, in positions; each one number, or one per axis.
         branch_channels: width of each branch; C/4 by default, which is DeepLab's 256 at the paper's
             C = 1024.
 
@@ -74,18 +78,18 @@ class MultiScale(nn.Module):
         ``(B, C, *spatial)`` to the same.
 
     Raises:
-        ValueError: no dilations, or one below 1.
+        ValueError: no dilations, one below 1, or one with another number of axes.
     """
 
     def __init__(
         self,
         channels: int,
         ops: LayerOps,
-        dilations: Sequence[int] = PAPER_DILATIONS,
+        dilations: Sequence[Rate] = PAPER_DILATIONS,
         branch_channels: int | None = None,
     ) -> None:
         super().__init__()
-        if not dilations or any(rate < 1 for rate in dilations):
+        if not dilations or any(rate < 1 for dilation in dilations for rate in _per_axis(dilation, ops.dimension)):
             raise ValueError(f"dilations must be one or more numbers of at least 1, got {list(dilations)}")
         width = max(1, channels // 4) if branch_channels is None else branch_channels
         ones = [1] * ops.dimension
@@ -105,21 +109,39 @@ class MultiScale(nn.Module):
         return widths * feature_map_volume(input_size, [1] * len(input_size))
 
 
-def dilations_for(bottleneck_size: Sequence[int]) -> tuple[int, ...]:
+def _per_axis(rate: Rate, dimension: int) -> tuple[int, ...]:
+    rates = (rate,) * dimension if isinstance(rate, int) else tuple(rate)
+    if len(rates) != dimension:
+        raise ValueError(f"a dilation must be one number or {dimension}, one per axis; got {list(rates)}")
+    return rates
+
+
+def dilations_for(bottleneck_size: Sequence[int]) -> tuple[Rate, ...]:
     """Scale the paper's rates to a bottleneck of another size, so that they cover the same share of it.
 
     Rates of 6, 12 and 18 belong to 32 positions. On the 10x12 bottleneck of a 160x192 patch the larger
     two reach outside from everywhere and are 1x1 convolutions at nine times the weights; there this
     gives 2, 4 and 6.
 
+    In two dimensions the smaller axis decides. In three each axis has rates of its own: nnU-Net's patch of a
+    stack of thick slices is a slab, of which 5x20x16 positions are left, and what suits the 5 would see next
+    to nothing along the other two.
+
     Args:
-        bottleneck_size: positions along each axis; the smallest axis decides.
+        bottleneck_size: positions along each axis.
 
     Returns:
-        three increasing rates, each at least 1.
+        three rates that increase along each axis, at least 1; a number where it is the same for all axes.
     """
+    if len(bottleneck_size) < 3:
+        return _scaled(min(bottleneck_size))
+    per_axis = zip(*map(_scaled, bottleneck_size), strict=True)
+    return tuple(rates[0] if len(set(rates)) == 1 else rates for rates in per_axis)
+
+
+def _scaled(size: int) -> tuple[int, ...]:
     rates: list[int] = []
     for rate in PAPER_DILATIONS:
-        scaled = round(rate * min(bottleneck_size) / PAPER_BOTTLENECK)
+        scaled = round(rate * size / PAPER_BOTTLENECK)
         rates.append(max(scaled, rates[-1] + 1 if rates else 1))
     return tuple(rates)

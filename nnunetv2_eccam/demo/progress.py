@@ -82,12 +82,16 @@ class TrainingProgress(Progress):
         dice = f", pseudo Dice {self._dice}" if self._dice else ""
         return f"{self._counted()}{dice}, {duration(elapsed)} elapsed{self._left(elapsed)}"
 
-    def _left(self, elapsed: float) -> str:
+    def seconds_left(self, elapsed: float) -> float | None:
+        """Estimate the seconds of training that are left; None where that cannot be told yet."""
         if not self._epochs or not self._epoch_seconds or self._epoch is None:
-            return ""
+            return None
         each = sum(self._epoch_seconds) / len(self._epoch_seconds)
-        left = (self._epochs - self._epoch) * each - (elapsed - self._epoch_began)
-        return f", about {duration(left)} of training left"
+        return (self._epochs - self._epoch) * each - (elapsed - self._epoch_began)
+
+    def _left(self, elapsed: float) -> str:
+        left = self.seconds_left(elapsed)
+        return "" if left is None else f", about {duration(left)} of training left"
 
 
 class PredictionProgress(Progress):

@@ -9,7 +9,6 @@ from typing import Any
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
-from nnunetv2_eccam.plans.configuration import MARK
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class DatasetPlans:
         Raises:
             UserError: a name is taken by a configuration that is not ours.
         """
+        from nnunetv2_eccam.plans.configuration import MARK  # with it comes torch, which finding plans can do without
+
         present = self.plans["configurations"]
         outcome: dict[str, str] = {}
         for name, entry in configurations.items():

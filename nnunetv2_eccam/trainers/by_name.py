@@ -13,6 +13,7 @@ import sys
 from difflib import get_close_matches
 from typing import Any
 
+import nnunetv2_eccam
 from nnunetv2_eccam.systems import RECIPES, SYSTEMS, system_named
 from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
@@ -69,8 +70,8 @@ def asked_by_nnunet(name: str) -> type[nnUNetTrainerECCaM]:
         near = get_close_matches(name, TRAINER_NAMES, n=3, cutoff=0.8)
         question = f"; did you mean {' or '.join(near)}?" if near else "."
         print(
-            f"nnunetv2-eccam has no trainer {name}{question} `nnUNetv2_eccam trainers` lists all; "
-            "append _1epoch or _Nepochs for another length",
+            f"nnunetv2-eccam {nnunetv2_eccam.__version__} has no trainer {name}{question} "
+            "`nnUNetv2_eccam trainers` lists all; append _1epoch or _Nepochs for another length",
             file=sys.stderr,
         )
     raise AttributeError(name)

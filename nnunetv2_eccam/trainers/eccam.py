@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,10 +14,14 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
+from nnunetv2_eccam.architectures.origin import plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size, padding_cost
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.files import read_json
 from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss, Supervision
 from nnunetv2_eccam.systems import EC_CAM_UNET, System
+from nnunetv2_eccam.trainers.checkpoints import check_continues, read_checkpoint, unwrapped
+from nnunetv2_eccam.trainers.start_warnings import boxed, continuation_warning, fold_warning, slicing_warning
 
 
 class nnUNetTrainerECCaM(nnUNetTrainer):
@@ -58,6 +64,8 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by name
     ) -> None:
+        self._asked_to_continue = bool(plans.get("continue_training"))  # nnU-Net takes it out of the plans
+        self._continues = False
         super().__init__(plans, configuration, fold, dataset_json, device)
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if self.device.type == "cpu" and threads.isdecimal():
@@ -85,8 +93,11 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Build the network, for training and, through nnU-Net's predictor, for inference."""
-        return build_network(
+        """Build the network, for training and, through nnU-Net's predictor, for inference.
+
+        It knows this trainer, and its weights will.
+        """
+        network = build_network(
             configuration_manager.configuration["architecture"],
             configuration_manager.patch_size,
             num_input_channels,
@@ -95,11 +106,19 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
             cls.network_switches,
             cls.system.network,
         )
+        if network.origin is not None:
+            network.origin = dataclasses.replace(
+                network.origin,
+                trainer=cls.__name__,
+                system=cls.system.title,
+                switches=plain(cls.network_switches),
+            )
+        return network
 
     def initialize(self) -> None:
         """Build all, and say what padding costs where the network needs it."""
         super().initialize()
-        network = getattr(self.network.module if self.is_ddp else self.network, "_orig_mod", self.network)
+        network = unwrapped(self.network)
         patch_size = list(self.configuration_manager.patch_size)
         if isinstance(network, PadsToMultiple):
             cost = padding_cost(patch_size, network.divisors, network.smallest)
@@ -108,6 +127,43 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
                 self.print_to_log_file(
                     f"{self.system.title} pads the patch of {patch_size} to {padded}: {cost:.2f} times the positions"
                 )
+
+    def on_train_start(self) -> None:
+        """Prepare the training; then, below all that nnU-Net prints, say what a study must know about it."""
+        super().on_train_start()
+        folder = Path(self.preprocessed_dataset_folder_base)
+        fingerprint = folder / "dataset_fingerprint.json"
+        spacings = read_json(fingerprint).get("spacings", []) if fingerprint.is_file() else []
+        self._say_aloud(
+            fold_warning(self.fold, folder),
+            continuation_warning(
+                self._asked_to_continue, self._continues, self.output_folder, self.current_epoch, self.num_epochs
+            ),
+            slicing_warning(self.plans_manager.plans, self.configuration_manager.patch_size, spacings),
+        )
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Load a checkpoint, to continue or to validate.
+
+        Raises:
+            UserError: it does not fit; the message says what it was trained with, what is here and what to do.
+        """
+        if not self.was_initialized:
+            self.initialize()
+        if isinstance(filename_or_checkpoint, str):
+            file, checkpoint = filename_or_checkpoint, read_checkpoint(filename_or_checkpoint)
+        else:
+            file, checkpoint = "the checkpoint", filename_or_checkpoint
+        changed = check_continues(checkpoint, file, unwrapped(self.network), self.optimizer)
+        super().load_checkpoint(filename_or_checkpoint)
+        self._continues = True
+        self._say_aloud(changed)
+
+    def _say_aloud(self, *warnings: str | None) -> None:
+        """Set warnings apart, in the log and on the console, of one process of several."""
+        if self.local_rank == 0:
+            for warning in filter(None, warnings):
+                self.print_to_log_file(boxed(warning), also_print_to_console=True, add_timestamp=False)
 
     def _network_arguments(self) -> dict[str, Any]:
         return network_arguments(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.distributed
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
@@ -19,6 +20,7 @@ from torch.optim import Adam
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.losses.side_output import Supervision
+from nnunetv2_eccam.trainers.checkpoints import unwrapped
 from nnunetv2_eccam.trainers.cosine_annealing import CosineAnnealing
 from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 
@@ -158,11 +160,12 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
         super().on_train_end()
 
     def _load_best_weights(self) -> None:
+        if self.is_ddp:  # one process writes the file, all read it: not before it is whole
+            torch.distributed.barrier()
         best = Path(self.output_folder, "checkpoint_best.pth")
         if self.disable_checkpointing or not best.is_file():
             self.print_to_log_file("No checkpoint_best.pth: the last epoch's weights are the final ones")
             return
         weights = torch.load(best, map_location=self.device, weights_only=False)["network_weights"]
-        network = self.network.module if self.is_ddp else self.network
-        getattr(network, "_orig_mod", network).load_state_dict(weights)
+        unwrapped(self.network).load_state_dict(weights)
         self.print_to_log_file(f"The weights of the best validation epoch are the final ones ({best.name})")

@@ -1,0 +1,278 @@
+"""Two processes that share a batch, over gloo on the CPU: nnU-Net's multi-GPU training without GPUs.
+
+nnU-Net's own multi-GPU training asks for CUDA by name, in the trainer's constructor and where it wraps the
+network. So a trainer is made as for one process, and what nnU-Net then does for several is done here: the loss
+is built with ``is_ddp``, and the network is wrapped, without ``find_unused_parameters``. All else, the step
+itself above all, is the trainer's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from nnunetv2.utilities.ddp_allgather import AllGatherGrad
+from small_training import make_trainer
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+from unet_plans import plan
+
+from nnunetv2_eccam import trainers
+from nnunetv2_eccam.architectures.from_plans import build_network
+from nnunetv2_eccam.systems import SYSTEMS, System
+
+PROCESSES = 2
+BATCH = 4
+PAPER = "nnUNetTrainerECCaMPaper"
+SAME_GRADIENT = [
+    ("nnUNetTrainerECCaM", True),
+    ("nnUNetTrainerECCaM", False),
+    ("nnUNetTrainerECCaM_UNet", True),
+    ("nnUNetTrainerECCaM_MSFACSA", True),
+    (PAPER, True),
+]
+
+
+class Processes:
+    """The processes as one of them sees them.
+
+    Args:
+        rank: its number.
+        folder: where they meet, and where nnU-Net's folders are.
+        dataset: the small data set.
+    """
+
+    def __init__(self, rank: int, folder: Path, base: Path, dataset: int) -> None:
+        self.rank, self.folder, self.base, self.dataset = rank, folder, base, dataset
+        self._meetings = itertools.count()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Join: inside, they are a group. Trainers are made outside, where nnU-Net takes them for single ones."""
+        meeting = (self.folder / f"meeting_{next(self._meetings)}").as_uri()
+        dist.init_process_group("gloo", meeting, timedelta(seconds=30), world_size=PROCESSES, rank=self.rank)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+    def mine(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """This process's share of a batch."""
+        size = BATCH // PROCESSES
+        share = slice(self.rank * size, (self.rank + 1) * size)
+        return {key: [t[share] for t in v] if isinstance(v, list) else v[share] for key, v in batch.items()}
+
+
+class GatheredBatchNorm(nn.Module):
+    """Batch norm by the statistics of all processes' samples: what ``SyncBatchNorm``, which needs CUDA, does."""
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, features):
+        everything = AllGatherGrad.apply(features).flatten(0, 1) if dist.is_initialized() else features
+        axes = [0, *range(2, features.ndim)]
+        shape = [1, -1, *[1] * (features.ndim - 2)]
+        mean, variance = everything.mean(axes), everything.var(axes, unbiased=False)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return features * scale.view(shape) + (self.bias - mean * scale).view(shape)
+
+
+def gather_statistics(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            setattr(module, name, GatheredBatchNorm(child))
+        else:
+            gather_statistics(child)
+
+
+def small_trainer(name: str, processes: Processes, batch_dice: bool = True) -> Any:
+    """A trainer as for one process, always with the same weights."""
+    torch.manual_seed(7)
+    trainer = make_trainer(getattr(trainers, name), processes.base, processes.dataset)
+    trainer.configuration_manager.configuration["batch_dice"] = batch_dice
+    trainer.initialize()
+    return trainer
+
+
+def share_the_batch(trainer: Any, rank: int) -> None:
+    """Do what ``initialize`` does for several processes."""
+    trainer.is_ddp, trainer.local_rank = True, rank
+    trainer.network = DistributedDataParallel(trainer.network)
+    trainer.loss = trainer._build_loss()
+
+
+def whole_batch(trainer: Any) -> dict[str, Any]:
+    """A batch of ``BATCH`` samples in double precision, with a target for each output."""
+    generator = torch.Generator().manual_seed(3)
+    patch = trainer.configuration_manager.patch_size
+    data = torch.randn(BATCH, 1, *patch, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, trainer.label_manager.num_segmentation_heads, (BATCH, 1, *patch), generator=generator)
+    scales = trainer._get_deep_supervision_scales()
+    if scales is None:
+        return {"data": data, "target": labels}
+    steps = [[round(1 / factor) for factor in scale] for scale in scales]
+    return {"data": data, "target": [labels[..., :: step[0], :: step[1]] for step in steps]}
+
+
+def two_steps(trainer: Any, batch: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
+    """The gradients of two consecutive steps of nnU-Net's, with a validation after each."""
+    gradients = []
+    for _ in range(2):
+        trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+        trainer.network.train()
+        trainer.train_step(batch)
+        named = {name.removeprefix("module."): p.grad for name, p in trainer.network.named_parameters()}
+        gradients.append({name: grad.clone() for name, grad in named.items() if grad is not None})
+        trainer.set_deep_supervision_enabled(False)  # as nnU-Net does for the final validation
+        trainer.network.eval()
+        with torch.no_grad():
+            assert isinstance(trainer.network(batch["data"]), torch.Tensor)
+    return gradients
+
+
+# --- the checks ---------------------------------------------------------------------------------------
+
+
+def gradients_are_those_of_one_process(name: str, batch_dice: bool, processes: Processes) -> None:
+    made = [small_trainer(name, processes, batch_dice) for _ in range(2)]
+    for trainer in made:
+        trainer.network.double()
+        if name == PAPER:
+            gather_statistics(trainer.network)
+        trainer.optimizer = torch.optim.SGD(trainer.network.parameters(), 0.01)  # Adam hides a gradient's scale
+    several, alone = made
+    batch = whole_batch(alone)
+    if alone.loss.supervision == "dice_ce_all":
+        alone.loss.lowest_weight = 1e-6  # several processes' weight of the lowest output
+    expected = two_steps(alone, batch)
+    with processes.together():
+        share_the_batch(several, processes.rank)
+        assert several.loss.terms.soft_dice.ddp
+        assert several.loss.terms.soft_dice.batch_dice == batch_dice
+        found = two_steps(several, processes.mine(batch))
+    names = {name for name, _ in alone.network.named_parameters()}
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys() == names
+        for weight in names:
+            # nnU-Net's Dice counts in single precision; a missing share of the batch would be a factor.
+            largest = float(other[weight].abs().max())
+            torch.testing.assert_close(
+                one[weight], other[weight], rtol=1e-5, atol=max(1e-5 * largest, 1e-9), msg=f"{weight}: {{}}".format
+            )
+
+
+def every_parameter_is_used(system: System, side_outputs: bool, processes: Processes) -> None:
+    """Two iterations; at the second torch raises where a parameter had no gradient in the first."""
+    switches = dict(system.switches)
+    if system.is_ours and not side_outputs:
+        switches["side_outputs"] = False
+    network = build_network(plan(4), [64, 64], 1, 2, side_outputs, switches, system.network).train()
+    with processes.together():
+        wrapped = DistributedDataParallel(network)
+        for _ in range(2):
+            outputs = wrapped(torch.randn(2, 1, 64, 64))
+            outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+            assert (len(outputs) > 1) == side_outputs
+            sum(output.square().mean() for output in outputs).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+def a_compiled_network_needs_no_weight_for_the_lowest_output(processes: Processes) -> None:
+    """nnU-Net's loss leaves it out there: the compiled graph gives its head a gradient of zeros."""
+    trainer = small_trainer("nnUNetTrainerECCaM", processes)
+    network = trainer.network
+    trainer.network = torch.compile(network, backend="aot_eager")
+    batch = whole_batch(trainer)
+    batch["data"] = batch["data"].float()
+    with processes.together():
+        share_the_batch(trainer, processes.rank)
+        trainer.loss.lowest_weight = 0.0  # as it is built where nnU-Net compiles
+        trainer.set_deep_supervision_enabled(True)
+        for _ in range(2):
+            trainer.train_step(processes.mine(batch))
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+def the_best_epoch_is_read_once_it_is_written(processes: Processes) -> None:
+    """The paper's recipe: all processes read the file that one of them writes, which takes its time."""
+    trainer = small_trainer(PAPER, processes)
+    network = trainer.network
+    trainer.output_folder = str(processes.folder)
+    with processes.together():
+        share_the_batch(trainer, processes.rank)
+        if processes.rank == 0:
+            time.sleep(0.5)
+            weights = {name: torch.full_like(value, 2) for name, value in network.state_dict().items()}
+            torch.save({"network_weights": weights}, processes.folder / "checkpoint_best.pth")
+        trainer._load_best_weights()
+    assert all(bool((value == 2).all()) for value in network.state_dict().values())
+
+
+def synchronised_batch_norm_keeps_weights_and_inference(processes: Processes) -> None:
+    """What can be said of torch's ``SyncBatchNorm`` without CUDA, which its training needs."""
+    trainer = small_trainer(PAPER, processes)
+    network = trainer.network.double()
+    image = whole_batch(trainer)["data"]
+    network.train()(image)  # running statistics away from their defaults
+    expected, names = network.eval()(image), set(network.state_dict())
+    n_norms = sum(isinstance(module, _BatchNorm) for module in network.modules())
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules()) == n_norms > 0
+    assert set(synchronised.state_dict()) == names
+    with processes.together():
+        for one, other in zip(synchronised.eval()(image), expected, strict=True):
+            torch.testing.assert_close(one, other)
+        # Where torch trains it on the CPU one day, its gradients can be compared as the others are.
+        with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on"):
+            synchronised.train()(image)
+
+
+CHECKS: dict[str, Callable[[Processes], None]] = {
+    f"same gradients: {name}, batch Dice {batch_dice}": partial(gradients_are_those_of_one_process, name, batch_dice)
+    for name, batch_dice in SAME_GRADIENT
+}
+for _system in (SYSTEMS[0], *(system for system in SYSTEMS if not system.is_ours)):
+    for _side_outputs in (False, True) if _system.side_outputs else (False,):
+        if _system.is_ours or _side_outputs == _system.side_outputs:
+            CHECKS[f"every parameter is used: {_system.title}, side outputs {_side_outputs}"] = partial(
+                every_parameter_is_used, _system, _side_outputs
+            )
+CHECKS |= {
+    "compiled": a_compiled_network_needs_no_weight_for_the_lowest_output,
+    "best epoch": the_best_epoch_is_read_once_it_is_written,
+    "synchronised batch norm": synchronised_batch_norm_keeps_weights_and_inference,
+}
+"""Every check by name, in the order in which both processes run them."""
+
+
+def run_checks(rank: int, folder: Path, base: Path, dataset: int, only: str = "") -> None:
+    """Run all checks in one of the processes, and write each check's error, or nothing."""
+    torch.set_num_threads(1)
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    processes = Processes(rank, folder, base, dataset)
+    found = {}
+    for name, check in CHECKS.items():
+        if only in name:
+            start = time.perf_counter()
+            try:
+                check(processes)
+                found[name] = ""
+            except Exception:
+                found[name] = traceback.format_exc()
+            if only:
+                print(rank, name, f"{time.perf_counter() - start:.1f} s", found[name], flush=True)
+    torch.save(found, folder / f"{rank}.pth")

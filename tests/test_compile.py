@@ -1,0 +1,127 @@
+"""torch.compile, counted by dynamo itself: no graph break, and nothing is compiled anew for a further batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._dynamo.utils import counters
+from unet_plans import plan
+
+from nnunetv2_eccam.architectures.from_plans import build_network
+from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss
+from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper
+
+RECIPES = {"nnunet": nnUNetTrainerECCaM, "paper": nnUNetTrainerECCaMPaper}
+SIZE = [16, 24]
+
+
+class Compiled:
+    """A network and its loss, compiled as a trainer does on a GPU: the network, and Dice."""
+
+    def __init__(self, trainer, deep_supervision: bool, backend: str = "eager") -> None:
+        torch._dynamo.reset()
+        counters.clear()
+        torch.manual_seed(0)
+        switches = {**trainer.network_switches, "side_outputs": deep_supervision}
+        small = plan(3, n_conv_per_stage=1, n_conv_per_stage_decoder=1)
+        self.network = build_network(small, SIZE, 1, 3, deep_supervision, switches)
+        self.counter = CompileCounterWithBackend(backend)
+        self.compiled = torch.compile(self.network, backend=self.counter)
+        terms = DiceAndCrossEntropy(regions=False, ignore_label=None, batch_dice=True, ddp=False)
+        terms.soft_dice = torch.compile(terms.soft_dice, backend=self.counter)
+        self.loss = SideOutputLoss(terms, trainer.supervision)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), 0.01)
+
+    @property
+    def compilations(self) -> int:
+        return self.counter.frame_count
+
+    @property
+    def graph_breaks(self) -> dict[str, int]:
+        return dict(counters["graph_break"])
+
+    def step(self, batch: int = 2) -> None:
+        self.compiled.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        output = self.compiled(torch.randn(batch, 1, *SIZE))
+        outputs = output if isinstance(output, list) else [output]
+        targets = [torch.randint(0, 3, (batch, 1, *o.shape[2:])).float() for o in outputs]
+        self.loss(outputs, targets).backward()
+        self.optimizer.step()
+
+    def validate(self) -> torch.Tensor | list[torch.Tensor]:
+        """As between the epochs and in prediction."""
+        self.compiled.eval()
+        with torch.no_grad():
+            return self.compiled(torch.randn(2, 1, *SIZE))
+
+
+@pytest.mark.parametrize(("deep_supervision", "backend"), [(True, "aot_eager"), (False, "eager")])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_training_compiles_once_and_whole(recipe, deep_supervision, backend):
+    compiled = Compiled(RECIPES[recipe], deep_supervision, backend)
+    compiled.step()
+    # The network is one graph; Dice is one for each output size that it is computed at.
+    once = compiled.compilations
+    n_outputs = 2 if deep_supervision else 1
+    n_with_dice = max(1, n_outputs - 1) if recipe == "nnunet" else 1
+    assert 2 <= once <= 1 + n_with_dice
+    for _ in range(3):
+        compiled.step()
+    assert compiled.compilations == once
+    assert compiled.graph_breaks == {}
+    assert all(p.grad is not None for p in compiled.network.parameters())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_switching_between_training_and_validation_compiles_each_once(recipe):
+    """What nnU-Net does each epoch, then its final validation without side outputs."""
+    compiled = Compiled(RECIPES[recipe], True)
+    for epoch in range(3):
+        compiled.step()
+        compiled.validate()
+        if epoch == 0:
+            once = compiled.compilations
+    assert compiled.compilations == once
+    compiled.network.decoder.deep_supervision = False
+    assert isinstance(compiled.validate(), torch.Tensor)
+    assert compiled.compilations == once + 1
+    compiled.network.decoder.deep_supervision = True
+    assert isinstance(compiled.validate(), list)
+    compiled.step()
+    assert compiled.compilations == once + 1
+    assert compiled.graph_breaks == {}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_inference_is_one_graph_and_gives_what_the_network_gives(recipe):
+    compiled = Compiled(RECIPES[recipe], False)
+    compiled.network.eval()
+    image = torch.randn(2, 1, *SIZE)
+    with torch.no_grad():
+        expected = compiled.network(image)
+        for _ in range(3):
+            torch.testing.assert_close(compiled.compiled(image), expected)
+    assert compiled.compilations == 1
+    assert compiled.graph_breaks == {}
+
+
+def test_further_batch_sizes_are_compiled_once_for_all():
+    """A data set's last tiles make a smaller batch: the second size makes one graph for all that follow."""
+    compiled = Compiled(nnUNetTrainerECCaM, False)
+    compiled.compiled.eval()
+    with torch.no_grad():
+        for batch in (2, 3, 4, 5, 7):
+            compiled.compiled(torch.randn(batch, 1, *SIZE))
+    assert compiled.compilations == 2
+    assert compiled.graph_breaks == {}
+
+
+def test_an_image_that_must_be_padded_breaks_no_graph():
+    compiled = Compiled(nnUNetTrainerECCaM, False)
+    compiled.compiled.eval()
+    with torch.no_grad():
+        logits = compiled.compiled(torch.randn(1, 1, 15, 21))
+    assert logits.shape == (1, 3, 15, 21)
+    assert (compiled.compilations, compiled.graph_breaks) == (1, {})
