@@ -31,7 +31,11 @@ VERBS: dict[str, Verb] = {
         "nnunetv2_eccam.inference.command", "nnUNetv2_predict with several tiles in one call of the network"
     ),
     "trainers": Verb("nnunetv2_eccam.systems.command", "list the trainers: every system that the paper compares"),
+    "evaluate": Verb("nnunetv2_eccam.evaluation.command", "score predictions: surfaces, slices, spread, intervals"),
+    "benchmark": Verb("nnunetv2_eccam.benchmark.command", "systems x folds x data sets as jobs, to a report"),
     "overlay": Verb("nnunetv2_eccam.pictures.overlay_command", "a figure of systems' results over slices, as Fig. 4"),
+    "attention": Verb("nnunetv2_eccam.pictures.attention_command", "what a trained network attends to, as heat maps"),
+    "checkpoint": Verb("nnunetv2_eccam.trainers.checkpoint_command", "what a checkpoint was trained with"),
     "demo": Verb("nnunetv2_eccam.demo.command", "the whole way on a phantom or on your data, in minutes"),
     "trainer-path": Verb("nnunetv2_eccam.lookup.command", "the folder for nnUNet_extTrainer, if set by hand"),
 }

@@ -1,0 +1,228 @@
+"""A benchmark's work folder with made-up scores, records, logs and images, as the jobs would leave it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunetv2_eccam.evaluation.score_files import slice_table, volume_table, write_slice_scores, write_volume_scores
+
+SYSTEMS: tuple[tuple[str, str, str | None], ...] = (
+    ("nnUNetTrainerECCaM_10epochs", "2d_eccam_trial", None),
+    ("nnUNetTrainerECCaM_UNet_10epochs", "2d_eccam_trial", None),
+    ("nnUNetTrainer_10epochs", "2d_unet_trial", "nnU-Net"),
+)
+LEVELS = (0.91, 0.88, 0.86)
+TOLERANCE = 2.0
+
+
+@dataclass
+class Dataset:
+    """A data set that does not exist: its labels, and its cases by fold."""
+
+    name: str
+    labels: tuple[str, ...]
+    folds: tuple[tuple[str, ...], ...]
+    test: tuple[str, ...] = ()
+
+
+HEART = Dataset("Dataset002_Heart", ("left_atrium",), tuple(
+    tuple(f"la_{fold * 4 + place:03d}" for place in range(4)) for fold in range(5)))  # fmt: skip
+PANCREAS = Dataset(
+    "Dataset007_Pancreas", ("pancreas", "cancer"),
+    tuple(tuple(f"pancreas_{fold * 2 + place:03d}" for place in range(2)) for fold in range(5)),
+    tuple(f"pancreas_{number}" for number in range(400, 406)),
+)  # fmt: skip
+
+
+@dataclass
+class WorkFolder:
+    """Writes the folder; a test changes what it is about before or after."""
+
+    base: Path
+    datasets: Sequence[Dataset] = (HEART, PANCREAS)
+    systems: Sequence[tuple[str, str, str | None]] = SYSTEMS
+    levels: Sequence[float] = LEVELS
+    repeats: int = 1
+    statistics: dict[str, Any] = field(default_factory=lambda: {"bootstrap": 200})
+    spec: dict[str, Any] = field(default_factory=dict)
+    host: str = "node01"
+    epochs: int = 10
+
+    @property
+    def work(self) -> Path:
+        return self.base / "work"
+
+    def write(self, images: bool = False, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Path:
+        """Write everything; ``change`` may alter each row of volume scores."""
+        for name in ("raw", "preprocessed", "results"):
+            (self.base / name).mkdir(parents=True, exist_ok=True)
+        self.work.mkdir(exist_ok=True)
+        self.write_spec()
+        for dataset in self.datasets:
+            for place, (trainer, configuration, _) in enumerate(self.systems):
+                for repeat in range(self.repeats):
+                    self._write_system(dataset, trainer, configuration, repeat, place, change)
+            if images:
+                self.write_images(dataset)
+        return self.work
+
+    def write_spec(self) -> None:
+        folds = list(range(max(len(dataset.folds) for dataset in self.datasets)))
+        trainers = [{"trainer": trainer, "configurations": [configuration], "title": title}
+                    for trainer, configuration, title in self.systems]  # fmt: skip
+        content = {
+            "name": "Synthetic benchmark", "datasets": [dataset.name for dataset in self.datasets],
+            "configurations": [], "trainers": trainers, "folds": folds, "repeats": self.repeats,
+            "plans": "nnUNetPlans", "device": "cpu", "predict_test": True,
+            "evaluation": {"nsd_tolerance_mm": TOLERANCE, "slices": True, "empty": "undefined"},
+            "statistics": {"metric": "dsc", "confidence": 0.95, "seed": 0, "reference_system": None, **self.statistics},
+            "run": {"engine": "local", "jobs": 1}, **self.spec,
+        }  # fmt: skip
+        (self.work / "spec.json").write_text(json.dumps(content))
+
+    def scores(self, dataset: Dataset, system: int, stem: str, unit: str = "volume", repeat: int = 0) -> Path:
+        return self._folder("scores", dataset, system, repeat) / f"{stem}_{unit}.csv"
+
+    def record(self, dataset: Dataset, system: int, stem: str, repeat: int = 0) -> Path:
+        return self._folder("records", dataset, system, repeat) / f"{stem}.json"
+
+    def model(self, dataset: Dataset, system: int, repeat: int = 0) -> Path:
+        trainer, configuration, _ = self.systems[system]
+        results = self.base / "results" if repeat == 0 else self.work / f"repeat_{repeat}" / "nnUNet_results"
+        return results / dataset.name / f"{trainer}__nnUNetPlans__{configuration}"
+
+    def _folder(self, kind: str, dataset: Dataset, system: int, repeat: int) -> Path:
+        trainer, configuration, _ = self.systems[system]
+        return self.work / kind / f"repeat_{repeat}" / dataset.name / configuration / trainer
+
+    def _write_system(
+        self, dataset: Dataset, trainer: str, configuration: str, repeat: int, place: int,
+        change: Callable[[dict[str, Any]], dict[str, Any]] | None,
+    ) -> None:  # fmt: skip
+        parts = [(f"fold_{number}", cases) for number, cases in enumerate(dataset.folds)]
+        parts += [("test", dataset.test)] if dataset.test else []
+        for number, (stem, cases) in enumerate(parts):
+            rng = np.random.default_rng([len(dataset.name), place, repeat, number])
+            rows = [volume_row(rng, case, label, self.levels[place] - 0.2 * order)
+                    for case in cases for order, label in enumerate(dataset.labels)]  # fmt: skip
+            rows = [change(row | {"system": place}) if change else row for row in rows]
+            write_volume_scores(volume_table(rows), self.scores(dataset, place, stem, "volume", repeat))
+            slices = [row for each in rows for row in slice_rows(rng, each)]
+            write_slice_scores(slice_table(slices), self.scores(dataset, place, stem, "slice", repeat))
+            self._write_record(dataset, place, stem, repeat, trainer, configuration)
+            if stem != "test":
+                folder = self.model(dataset, place, repeat) / stem
+                folder.mkdir(parents=True, exist_ok=True)
+                write_log(folder / "training_log_2026_11_24_13_58_51.txt", self.epochs, 0.3 + 0.05 * place, rng)
+
+    def _write_record(
+        self, dataset: Dataset, place: int, stem: str, repeat: int, trainer: str, configuration: str
+    ) -> None:
+        path = self.record(dataset, place, stem, repeat)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        words = ["nnUNetv2_train", dataset.name, configuration, stem.removeprefix("fold_"), "-tr", trainer]
+        seconds = {"predict_seconds": 30.0} if stem == "test" else {
+            "train_seconds": 3600.0 + 600 * place, "epochs": self.epochs, "parameters": 5_100_000 + 700_000 * place,
+            "energy_joules": 1.8e6 if place else None,
+        }  # fmt: skip
+        path.write_text(json.dumps({
+            **seconds, "device": "cuda", "gpu": "NVIDIA A100", "hostname": self.host,
+            "versions": {"nnunetv2": "2.8.1", "torch": "2.14.0", "nnunetv2-eccam": "0.1.0"},
+            "started": "2026-11-24T13:58:51+00:00", "finished": "2026-11-24T14:58:51+00:00", "commands": [words],
+        }))  # fmt: skip
+
+    def write_images(self, dataset: Dataset) -> None:
+        """Write images, references and predictions: a ball, and the same ball moved."""
+        raw, references = self.base / "raw" / dataset.name, self.base / "preprocessed" / dataset.name
+        numbers = {"background": 0, **{label: number + 1 for number, label in enumerate(dataset.labels)}}
+        raw.mkdir(parents=True, exist_ok=True)
+        content = {"channel_names": {"0": "MRI"}, "labels": numbers, "file_ending": ".nii.gz", "numTraining": 1}
+        (raw / "dataset.json").write_text(json.dumps(content))
+        for number, cases in enumerate([*dataset.folds, dataset.test]):
+            is_test = number == len(dataset.folds)
+            for case in cases:
+                rng = np.random.default_rng([number, len(case), sum(map(ord, case))])
+                truth = ball(0, len(dataset.labels))
+                image = (rng.normal(0, 12, truth.shape) + 60 * (truth > 0) + 40 * (truth > 1)).astype(np.float32)
+                write(raw / ("imagesTs" if is_test else "imagesTr") / f"{case}_0000.nii.gz", image)
+                write((raw / "labelsTs" if is_test else references / "gt_segmentations") / f"{case}.nii.gz", truth)
+                for place in range(len(self.systems)):
+                    folder = (self._folder("predictions", dataset, place, 0) / "test" if is_test
+                              else self.model(dataset, place) / f"fold_{number}" / "validation")  # fmt: skip
+                    write(folder / f"{case}.nii.gz", ball(2 + place, len(dataset.labels)))
+
+
+def volume_row(rng: np.random.Generator, case: str, label: str, level: float) -> dict[str, Any]:
+    dsc = float(np.clip(rng.beta(30 * level, 30 * (1 - level)), 0.05, 0.99))
+    reference = int(rng.integers(20_000, 60_000))
+    tp = int(reference * dsc)
+    fn = reference - tp
+    fp = int(rng.uniform(0.6, 1.4) * fn)
+    return {
+        "case": case, "label": label, "tp": tp, "fp": fp, "fn": fn, "dsc": 2 * tp / (2 * tp + fp + fn),
+        "sensitivity": tp / (tp + fn), "precision": tp / (tp + fp), "hd95_mm": float(rng.gamma(2, 3) / level),
+        "nsd": float(np.clip(dsc + rng.normal(0, 0.03), 0, 1)), "nsd_tolerance_mm": TOLERANCE,
+        "reference_ml": reference / 1000, "prediction_ml": (tp + fp) / 1000, "note": "",
+    }  # fmt: skip
+
+
+def empty_prediction(row: dict[str, Any]) -> dict[str, Any]:
+    """Make a row that of a prediction in which the structure is missing."""
+    return row | {
+        "tp": 0, "fp": 0, "fn": row["tp"] + row["fn"], "dsc": 0.0, "sensitivity": 0.0, "precision": math.nan,
+        "hd95_mm": math.nan, "nsd": 0.0, "prediction_ml": 0.0, "note": "empty prediction",
+    }  # fmt: skip
+
+
+def slice_rows(rng: np.random.Generator, volume: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for number in range(int(rng.integers(3, 7))):
+        tp = int(volume["tp"] * rng.uniform(0.1, 0.2))
+        fp, fn = (int(volume[name] * rng.uniform(0.05, 0.3)) for name in ("fp", "fn"))
+        if tp + fp + fn:
+            rows.append({
+                "case": volume["case"], "label": volume["label"], "slice": 10 + number, "tp": tp, "fp": fp, "fn": fn,
+                "dsc": 2 * tp / (2 * tp + fp + fn), "sensitivity": tp / (tp + fn) if tp + fn else math.nan,
+                "precision": tp / (tp + fp) if tp + fp else math.nan, "note": "",
+            })  # fmt: skip
+    return rows
+
+
+def write_log(path: Path, epochs: int, speed: float, rng: np.random.Generator, first: int = 0) -> None:
+    """Write a log as nnU-Net 2.8 does."""
+    stamp = "2026-11-24 13:58:51.280381: "
+    lines = ["", "#######", "Please cite the following paper when using nnU-Net:", f"{stamp}do_dummy: False"]
+    for epoch in range(first, epochs):
+        progress = 1 - math.exp(-speed * (epoch + 1))
+        dice = f"{0.9 * progress + rng.normal(0, 0.01):.4f}"
+        lines += [
+            f"{stamp} ", f"{stamp}Epoch {epoch} ", f"{stamp}Current learning rate: 0.01 ",
+            f"{stamp}train_loss {0.5 - 1.3 * progress + rng.normal(0, 0.01):.4f} ",
+            f"{stamp}val_loss {0.5 - 1.2 * progress + rng.normal(0, 0.02):.4f} ",
+            f"{stamp}Pseudo dice [np.float32({dice})] ", f"{stamp}Epoch time: {30 + rng.uniform(0, 5):.2f} s ",
+        ]  # fmt: skip
+    path.write_text("\n".join([*lines, f"{stamp}Training done. "]))
+
+
+def ball(shift: int, labels: int) -> np.ndarray:
+    z, y, x = np.indices((7, 40, 48))
+    inside = ((z - 3) * 3) ** 2 + (y - 20) ** 2 + (x - 22 - shift) ** 2
+    mask = (inside < 12**2).astype(np.uint8)
+    if labels > 1:
+        mask[inside < 5**2] = 2
+    return mask
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((1.0, 1.0, 3.0))
+    sitk.WriteImage(image, str(path))

@@ -1,0 +1,117 @@
+"""Three dimensions as nnU-Net plans them: thick slices, kernels and strides of 1, a flat bottleneck."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from unet_plans import plan
+
+from nnunetv2_eccam.architectures.from_plans import bottleneck_size, build_network, network_arguments
+from nnunetv2_eccam.blocks.multi_scale import dilations_for
+from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
+
+ANISOTROPIC = {
+    # patch, strides, kernels
+    "thick slices, two stages without them": (
+        [8, 64, 64],
+        [[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2]],
+        [[1, 3, 3], [1, 3, 3], [3, 3, 3], [3, 3, 3]],
+    ),
+    "a bottleneck of 4x8x8": (
+        [8, 64, 64],
+        [[1, 1, 1], [1, 2, 2], [2, 2, 2], [1, 2, 2]],
+        [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]],
+    ),
+    "never mixed along the slices": (
+        [3, 32, 32],
+        [[1, 1, 1], [1, 2, 2], [1, 2, 2]],
+        [[1, 3, 3], [1, 3, 3], [1, 3, 3]],
+    ),
+    "one slice at the bottleneck": (
+        [4, 32, 48],
+        [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+        [[3, 3, 3], [3, 3, 3], [3, 3, 3]],
+    ),
+    "coarse along the last axis": (
+        [32, 32, 4],
+        [[1, 1, 1], [2, 2, 1], [2, 2, 1]],
+        [[3, 3, 1], [3, 3, 1], [3, 3, 3]],
+    ),
+}
+
+
+def built(name: str, deep_supervision: bool = True, norm_op: str | None = None):
+    patch, strides, kernels = ANISOTROPIC[name]
+    switches = {} if norm_op is None else {"norm_op": norm_op, "norm_per_branch": True, "downsampling": "max_pool"}
+    architecture = plan(len(strides), 3, strides=strides, kernel_sizes=kernels)
+    return build_network(architecture, patch, 1, 3, deep_supervision, switches), patch
+
+
+@pytest.mark.parametrize("norm_op", [None, "torch.nn.BatchNorm3d"], ids=["instance norm", "batch norm per branch"])
+@pytest.mark.parametrize("name", ANISOTROPIC)
+def test_an_anisotropic_plan_trains_every_parameter_and_gives_targets_sizes(name, norm_op):
+    torch.manual_seed(0)
+    network, patch = built(name, norm_op=norm_op)
+    outputs = network.train()(torch.randn(2, 1, *patch))
+    assert outputs[0].shape == (2, 3, *patch)
+    sizes = network.plan.sizes(patch)
+    assert [list(output.shape[2:]) for output in outputs] == sizes[:-1]
+    sum(output.square().mean() for output in outputs).backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def test_an_image_of_any_number_of_slices_is_padded():
+    network, _ = built("a bottleneck of 4x8x8", deep_supervision=False)
+    with torch.no_grad():
+        assert network.eval()(torch.randn(1, 1, 5, 40, 61)).shape == (1, 3, 5, 40, 61)
+
+
+@pytest.mark.parametrize(
+    ("size", "rates"),
+    [
+        ([8, 8, 8], (2, 3, 4)),
+        ([4, 8, 8], ((1, 2, 2), (2, 3, 3), (3, 4, 4))),
+        ([5, 20, 16], ((1, 4, 3), (2, 8, 6), (3, 11, 9))),
+        ([1, 32, 32], ((1, 6, 6), (2, 12, 12), (3, 18, 18))),
+        ([32, 32, 32], (6, 12, 18)),
+    ],
+)
+def test_rates_cover_the_same_share_of_each_axis(size, rates):
+    assert dilations_for(size) == rates
+
+
+def test_the_plan_gives_them_in_jsons_types_and_the_network_takes_them():
+    patch, strides, kernels = ANISOTROPIC["a bottleneck of 4x8x8"]
+    assert bottleneck_size(patch, strides) == [4, 8, 8]
+    arguments = network_arguments(plan(4, 3, strides=strides, kernel_sizes=kernels), patch)
+    assert arguments["dilations"] == [[1, 2, 2], [2, 3, 3], [3, 4, 4]]
+    network, _ = built("a bottleneck of 4x8x8")
+    assert [branch.rates for branch in network.bottleneck.multi_scale.dilated] == [(1, 2, 2), (2, 3, 3), (3, 4, 4)]
+
+
+def test_weights_fit_whatever_the_rates_are():
+    """So that a checkpoint made before rates were per axis loads; the taps that are cut stay parameters."""
+    network, patch = built("a bottleneck of 4x8x8")
+    architecture = plan(4, 3, strides=ANISOTROPIC["a bottleneck of 4x8x8"][1], kernel_sizes=[[3] * 3] * 4)
+    uniform = build_network(architecture, patch, 1, 3, True, {"dilations": [1, 2, 3]})
+    shapes = [{n: p.shape for n, p in net.bottleneck.named_parameters()} for net in (network, uniform)]
+    assert shapes[0] == shapes[1]
+
+
+def bytes_written(size: list[int], channels: int) -> int:
+    """What a forward and a backward pass of SC allocate in all."""
+    block = SpatialCorrelation()
+    features = torch.randn(1, channels, *size, requires_grad=True)
+    values = torch.randn(1, channels, *size, requires_grad=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        block(features, values).sum().backward()
+    return sum(max(0, event.self_cpu_memory_usage) for event in profiled.events())
+
+
+def test_the_memory_of_spatial_correlation_grows_with_the_positions():
+    """8x16x16 positions make a map of 2048 x 2048, 16 MB: it is never held, and each position more needs the same."""
+    half, whole, twice = (bytes_written([depth, 16, 16], channels=32) for depth in (4, 8, 16))
+    assert twice - whole == pytest.approx(2 * (whole - half), rel=0.05)
+    assert whole < 4 * 2048**2 / 2
