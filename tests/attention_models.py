@@ -133,7 +133,7 @@ def average(network: nn.Module) -> None:
                 module.weight.fill_(1 / len(module.weight))
             if isinstance(module, nn.modules.conv._ConvNd) and module.bias is not None:
                 module.bias.zero_()
-        for head in network.decoder.heads.values() if hasattr(network, "decoder") else ():
+        for head in network.decoder.seg_layers.values() if hasattr(network, "decoder") else ():
             head.weight[0].mul_(-1)
 
 

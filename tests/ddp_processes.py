@@ -191,6 +191,30 @@ def every_parameter_is_used(system: System, side_outputs: bool, processes: Proce
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
+class WithoutDeepSupervision(trainers.nnUNetTrainerECCaM):
+    """What a user writes to train the same network on its prediction alone, as nnU-Net's own such trainer does."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = False
+
+
+def a_subclass_may_switch_deep_supervision_off(processes: Processes) -> None:
+    """torch raises at the second step where a weight that wants a gradient had none in the first."""
+    torch.manual_seed(7)
+    trainer = make_trainer(WithoutDeepSupervision, processes.base, processes.dataset)
+    trainer.initialize()
+    network, batch = trainer.network, whole_batch(trainer)
+    batch["data"] = batch["data"].float()
+    with processes.together():
+        share_the_batch(trainer, processes.rank)
+        two_steps(trainer, processes.mine(batch))
+    n_heads = len(network.decoder.seg_layers)
+    untrained = {name for name, p in network.named_parameters() if p.grad is None}
+    expected = {f"decoder.seg_layers.{level}.{part}" for level in range(n_heads - 1) for part in ("weight", "bias")}
+    assert untrained == expected != set()
+
+
 def a_compiled_network_needs_no_weight_for_the_lowest_output(processes: Processes) -> None:
     """nnU-Net's loss leaves it out there: the compiled graph gives its head a gradient of zeros."""
     trainer = small_trainer("nnUNetTrainerECCaM", processes)
@@ -252,6 +276,7 @@ for _system in (SYSTEMS[0], *(system for system in SYSTEMS if not system.is_ours
                 every_parameter_is_used, _system, _side_outputs
             )
 CHECKS |= {
+    "deep supervision off": a_subclass_may_switch_deep_supervision_off,
     "compiled": a_compiled_network_needs_no_weight_for_the_lowest_output,
     "best epoch": the_best_epoch_is_read_once_it_is_written,
     "synchronised batch norm": synchronised_batch_norm_keeps_weights_and_inference,

@@ -305,7 +305,7 @@ def test_class_activation_is_grad_cams_formula(exclusive, layer):
 def test_class_activation_is_zero_where_nothing_is_predicted():
     made = network()
     with torch.no_grad():
-        list(made.decoder.heads.values())[-1].bias.copy_(torch.tensor([1e3, 0, 0]))
+        list(made.decoder.seg_layers.values())[-1].bias.copy_(torch.tensor([1e3, 0, 0]))
     geometry = MapGeometry(made, (16, 20), 1, CPU)
     assert not ClassActivation(made, "bottleneck", 1, True, geometry)(torch.randn(1, 1, 16, 20)).any()
 
@@ -400,7 +400,7 @@ def test_all_layers_of_the_api_in_three_dimensions_and_with_regions(tmp_path):
     model_json = (folder / "dataset.json").read_text()
     (folder / "dataset.json").write_text(model_json[:-1] + ', "regions_class_order": [1, 2]}')
     weights = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)
-    heads = [name for name in weights["network_weights"] if ".heads." in name]
+    heads = [name for name in weights["network_weights"] if ".seg_layers." in name]
     for name in heads:  # two regions, no background
         weights["network_weights"][name] = weights["network_weights"][name][1:]
     torch.save(weights, folder / "fold_0" / "checkpoint_final.pth")

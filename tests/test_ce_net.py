@@ -187,9 +187,9 @@ def test_gives_logits(network):
     """The authors' sigmoid is left out: the last layer's bias moves the output by itself."""
     image = sample(1, 3, 64, 64).float()
     before = network.eval()(image)
-    network.head[-1].bias += 100
+    network.head[-1].seg_layers.bias += 100
     torch.testing.assert_close(network(image), before + 100)
-    network.head[-1].bias -= 100
+    network.head[-1].seg_layers.bias -= 100
 
 
 def test_from_plan_takes_channels_and_classes():

@@ -158,7 +158,8 @@ def test_the_two_attentions_are_added_classified_and_enlarged():
             )
             for name in ("position", "channel")
         ]
-        coarse = F.conv2d(branches[0] + branches[1], network.classifier[1].weight, network.classifier[1].bias)
+        head = network.classifier[1].seg_layers
+        coarse = F.conv2d(branches[0] + branches[1], head.weight, head.bias)
         logits = network(image)
     rows, columns = linear_interpolation(4, 32), linear_interpolation(6, 48)
     torch.testing.assert_close(logits, torch.einsum("yh,bchw,xw->bcyx", rows, coarse, columns))

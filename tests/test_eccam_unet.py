@@ -105,7 +105,7 @@ def test_every_parameter_gets_a_gradient(dimension, norm, switches):
 
 def test_without_side_outputs_there_is_one_head_and_it_gets_a_gradient():
     network = make(side_outputs=False)
-    assert len(network.decoder.heads) == 1
+    assert len(network.decoder.seg_layers) == 1
     network(torch.randn(1, 1, 16, 16)).sum().backward()
     assert all(p.grad is not None for p in network.parameters())
     with pytest.raises(ValueError, match="deep_supervision needs side_outputs"):
@@ -158,7 +158,7 @@ def test_with_all_parts_off_it_is_nnunets_unet(dimension, kernel):
             conv_and_norm(target_layer, source_layer)
     for level, source in enumerate(reference.decoder.stages):
         ours.decoder.upsamplings[level].load_state_dict(reference.decoder.transpconvs[level].state_dict())
-        ours.decoder.heads[str(level)].load_state_dict(reference.decoder.seg_layers[level].state_dict())
+        ours.decoder.seg_layers[str(level)].load_state_dict(reference.decoder.seg_layers[level].state_dict())
         for target_layer, source_layer in zip(ours.decoder.levels[level], source.convs, strict=True):
             conv_and_norm(target_layer, source_layer)
     image = torch.randn(2, 2, *[16, 24, 16][:dimension], dtype=torch.float64)
@@ -198,7 +198,7 @@ def test_paper_network_has_the_papers_widths_and_bottleneck():
         assert [m.shape[1:] for m in network.encoder(torch.zeros(1, 1, 512, 512))][-1] == (1024, 32, 32)
     assert network.bottleneck.multi_scale.pointwise.output_channels == 256  # DeepLab's
     assert [branch.dilation for branch in network.bottleneck.multi_scale.dilated] == [6, 12, 18]
-    assert len(network.decoder.heads) == 4
+    assert len(network.decoder.seg_layers) == 4
 
 
 @pytest.mark.parametrize("deep_supervision", [False, True])

@@ -95,8 +95,8 @@ def test_the_head_is_a_linear_map_of_all_branches_at_the_highest_resolution():
     deviation = (norm.running_var + norm.eps).sqrt()
     mixed = (mixed - norm.running_mean[:, None, None]) / deviation[:, None, None]
     mixed = (mixed * norm.weight[:, None, None] + norm.bias[:, None, None]).clamp(min=0)
-    expected = torch.einsum("oc,bchw->bohw", head.classifier.weight[:, :, 0, 0], mixed)
-    torch.testing.assert_close(head(branches), expected + head.classifier.bias[:, None, None])
+    expected = torch.einsum("oc,bchw->bohw", head.classifier.seg_layers.weight[:, :, 0, 0], mixed)
+    torch.testing.assert_close(head(branches), expected + head.classifier.seg_layers.bias[:, None, None])
 
 
 def test_the_four_branches_reach_the_head_before_any_classifier():

@@ -87,8 +87,8 @@ def test_prediction_is_a_pointwise_combination_of_all_levels_logits():
     decoder = network_of(classes=2).decoder.double()
     logits = [sample(1, 2, n, n + 1, seed=n) for n in (2, 4, 8)]
     every = torch.cat([naive_bilinear(level, [8, 9]) for level in logits], 1)
-    expected = torch.einsum("ok,bkyx->boyx", decoder.fusion.weight.flatten(1), every)
-    expected += decoder.fusion.bias.view(1, -1, 1, 1)
+    expected = torch.einsum("ok,bkyx->boyx", decoder.fusion.seg_layers.weight.flatten(1), every)
+    expected += decoder.fusion.seg_layers.bias.view(1, -1, 1, 1)
     torch.testing.assert_close(decoder.fuse(logits), expected, **EXACT)
 
 

@@ -13,7 +13,7 @@ from nnunetv2_eccam import trainers
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.trainers.by_name import TRAINER_NAMES
 
-NO_GRADIENT = {"decoder.heads.0.weight", "decoder.heads.0.bias"}
+NO_GRADIENT = {"decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"}
 """nnU-Net gives the lowest side output no weight, except under several processes."""
 
 

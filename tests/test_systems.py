@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 from conftest import SHARED_DATA
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import nn
 from unet_plans import plan
 
@@ -80,10 +81,10 @@ def state_of(name: str, recipe: str = "paper", **more) -> dict[str, torch.Size]:
         ("UNet", "UNet_MuS", r"bottleneck\.multi_scale\."),
         ("UNet", "UNet_SE", r"bottleneck\.attention\.(squeeze|excite)\."),
         ("UNet", "UNet_CBAM", r"bottleneck\.attention\.(mlp|spatial)\."),
-        ("UNet", "UNet_DWS", r"decoder\.heads\.[012]\."),
+        ("UNet", "UNet_DWS", r"decoder\.seg_layers\.[012]\."),
         ("UNet_SC", "UNet_SC_MuS", r"bottleneck\.(multi_scale|fuse)\."),
         ("UNet_CoA", "UNet_CoA_MuS", r"bottleneck\.(multi_scale|fuse)\."),
-        ("UNet_CoA_MuS_EC", "", r"decoder\.heads\.[012]\."),
+        ("UNet_CoA_MuS_EC", "", r"decoder\.seg_layers\.[012]\."),
         ("Sum", "", r"bottleneck\.fuse\."),
         ("Series", "", r"bottleneck\.fuse\."),
         ("Series", "Sum", r"$none"),
@@ -141,6 +142,20 @@ CASES = [(system, dimension) for system in NETWORKS for dimension in system.dime
 
 def case_name(value) -> str:
     return f"{value}D" if isinstance(value, int) else by_title(value)
+
+
+@pytest.mark.parametrize(("system", "dimension"), CASES, ids=case_name)
+def test_weights_for_other_classes_load_but_for_the_heads(system, dimension, tmp_path):
+    """By nnU-Net's own function, as ``-pretrained_weights`` calls it."""
+    pretrained, network = (network_of(system, dimension=dimension, classes=classes) for classes in (2, 5))
+    torch.save({"network_weights": pretrained.state_dict()}, tmp_path / "checkpoint.pth")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    load_pretrained_weights(network, str(tmp_path / "checkpoint.pth"))
+    given = pretrained.state_dict()
+    for name, value in network.state_dict().items():
+        is_head = value.shape != given[name].shape
+        assert is_head == (".seg_layers." in name), name
+        torch.testing.assert_close(value, before[name] if is_head else given[name])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -36,7 +36,7 @@ def test_a_step_of_training_and_of_validation_for_every_kind_of_labels(nnunet_ba
     assert np.isfinite(loss)
     missing = [n for n, p in trainer.network.named_parameters() if p.grad is None]
     assert missing == (
-        ["decoder.heads.0.weight", "decoder.heads.0.bias"] if trainer_class is nnUNetTrainerECCaM else []
+        ["decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"] if trainer_class is nnUNetTrainerECCaM else []
     )
     assert any(not torch.equal(a, b) for a, b in zip(before, trainer.network.parameters(), strict=True))
     trainer.network.eval()

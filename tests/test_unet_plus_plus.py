@@ -75,7 +75,8 @@ def test_it_is_equation_1():
         return convolve(node.convs, torch.cat([*(x(i, k) for k in range(j)), above], 1))
 
     image = torch.randn(2, 2, 16, 24, dtype=torch.float64)
-    torch.testing.assert_close(network(image), F.conv2d(x(0, 3), network.head.weight, network.head.bias))
+    head = network.head.seg_layers
+    torch.testing.assert_close(network(image), F.conv2d(x(0, 3), head.weight, head.bias))
 
 
 @pytest.mark.parametrize("n_stages", [2, 3, 4, 6])

@@ -40,7 +40,9 @@ class Decoder(nn.Module):
         self.deep_supervision = deep_supervision
         self.upsamplings = nn.ModuleList()
         self.levels = nn.ModuleList()
-        self.heads = nn.ModuleDict()  # by level: the last level's head has one name, with side outputs or without
+        # The heads, by level: the last level's has one name, with side outputs or without. They are called as
+        # nnU-Net's are, by which -pretrained_weights knows what to begin anew for other classes.
+        self.seg_layers = nn.ModuleDict()
         ones = [1] * ops.dimension
         n_levels = len(features_per_stage) - 1
         for level, n_convs in enumerate(plan.n_conv_per_stage_decoder):
@@ -56,7 +58,7 @@ class Decoder(nn.Module):
                 )
             )
             if side_outputs or level == n_levels - 1:
-                self.heads[str(level)] = ops.conv(skip, num_classes, ones, bias=True)
+                self.seg_layers[str(level)] = ops.conv(skip, num_classes, ones, bias=True)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """Decode.
@@ -74,11 +76,15 @@ class Decoder(nn.Module):
             skip = self.skip(level, maps[-2 - level], features)
             features = convs(cat((upsampling(features), skip), 1))
             if self.deep_supervision:
-                outputs.append(self.heads[str(level)](features))
+                outputs.append(self.seg_layers[str(level)](features))
         if self.deep_supervision:
             return outputs[::-1]
-        logits: Tensor = self.heads[str(len(self.levels) - 1)](features)
+        logits: Tensor = self.seg_layers[str(len(self.levels) - 1)](features)
         return logits
+
+    def spare_heads(self) -> list[nn.Module]:
+        """Give the heads that no output depends on while ``deep_supervision`` is off."""
+        return list(self.seg_layers.values())[:-1]
 
     def skip(self, level: int, skip: Tensor, features: Tensor) -> Tensor:  # noqa: ARG002
         """Give what of the encoder's map is concatenated; all of it, where a subclass does not gate it.
@@ -106,6 +112,6 @@ class Decoder(nn.Module):
             maps = [conv for conv in convs if isinstance(conv, ConvNormNonlin)]
             total += sum(conv.compute_conv_feature_map_size(size) for conv in maps)
             total += maps[-1].output_channels * volume  # the transposed convolution
-            if str(level) in self.heads:
+            if str(level) in self.seg_layers:
                 total += self.num_classes * volume
         return total

@@ -188,7 +188,7 @@ def _differences(found: Origin, here: Origin) -> list[str]:
 
 
 def _advice(found: Origin, here: Origin) -> str:
-    if _without_length(found.trainer) != _without_length(here.trainer):
+    if found.trainer and _without_length(found.trainer) != _without_length(here.trainer):
         return f"Use the trainer of the checkpoint, -tr {found.trainer}, or a checkpoint of {here.trainer}"
     if found.version != here.version:
         return (

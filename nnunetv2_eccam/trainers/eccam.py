@@ -13,6 +13,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
+from nnunetv2_eccam.architectures.decoder import Decoder
 from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
 from nnunetv2_eccam.architectures.origin import plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size, padding_cost
@@ -127,6 +128,18 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
                 self.print_to_log_file(
                     f"{self.system.title} pads the patch of {patch_size} to {padded}: {cost:.2f} times the positions"
                 )
+
+    def configure_optimizers(self) -> Any:
+        """Make nnU-Net's optimiser and schedule; heads that nothing supervises are not trained.
+
+        There are some where a subclass switches ``enable_deep_supervision`` off: several GPUs would wait for
+        their gradients. They stay in the network, whose weights fit that with side outputs.
+        """
+        decoder = getattr(unwrapped(self.network), "decoder", None)
+        if not self.enable_deep_supervision and isinstance(decoder, Decoder):
+            for head in decoder.spare_heads():
+                head.requires_grad_(False)
+        return super().configure_optimizers()
 
     def on_train_start(self) -> None:
         """Prepare the training; then, below all that nnU-Net prints, say what a study must know about it."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
 
 ENCODER_WIDTHS = (64, 128, 256, 512)
 """Of ResNet-34's four stages, at 1/4 to 1/32 of the image's size."""
@@ -143,7 +143,7 @@ class CENet(BackboneNetwork):
             nn.ReLU(),
             nn.Conv2d(HEAD_WIDTH, HEAD_WIDTH, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(HEAD_WIDTH, num_classes, 3, padding=1),
+            segmentation_layer(nn.Conv2d(HEAD_WIDTH, num_classes, 3, padding=1)),
         )
 
     def segment(self, image: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -192,7 +192,7 @@ class DANet(BackboneNetwork):
         self.position_reduction, self.channel_reduction = conv(channels), conv(channels)
         self.position_attention, self.channel_attention = PositionAttention(width), ChannelAttention()
         self.position_conv, self.channel_conv = conv(width), conv(width)
-        self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, num_classes, 1))
+        self.classifier = nn.Sequential(nn.Dropout2d(dropout), segmentation_layer(nn.Conv2d(width, num_classes, 1)))
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment a batch of images whose size 8 divides."""

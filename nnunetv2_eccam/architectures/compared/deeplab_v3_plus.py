@@ -6,10 +6,12 @@ the paper's reference [6]. The network is that of segmentation_models_pytorch, w
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
 from nnunetv2_eccam.architectures.compared.optional import segmentation_models_pytorch
 
 OUTPUT_STRIDE = 16
@@ -75,7 +77,7 @@ class DeepLabV3Plus(BackboneNetwork):
 
     def __init__(self, input_channels: int, num_classes: int, backbone: str = "resnet50") -> None:
         super().__init__()
-        self.model: nn.Module = segmentation_models_pytorch("DeepLabV3+").DeepLabV3Plus(
+        self.model: Any = segmentation_models_pytorch("DeepLabV3+").DeepLabV3Plus(
             backbone,
             encoder_weights=None,
             encoder_output_stride=OUTPUT_STRIDE,
@@ -84,6 +86,8 @@ class DeepLabV3Plus(BackboneNetwork):
             in_channels=input_channels,
             classes=num_classes,
         )
+        head = self.model.segmentation_head
+        head[0] = segmentation_layer(head[0])
         _let_pooled_maps_train(self.model)
 
     def segment(self, image: Tensor) -> Tensor:

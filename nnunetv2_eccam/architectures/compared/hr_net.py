@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
 WIDTHS = (18, 30, 32, 40, 44, 48, 64)
@@ -48,7 +48,7 @@ class HRNetV2Head(nn.Module):
     def __init__(self, channels: Sequence[int], num_classes: int) -> None:
         super().__init__()
         self.mixing = ConvNormNonlin(sum(channels), sum(channels), (1, 1), (1, 1), _MIXING)
-        self.classifier = nn.Conv2d(sum(channels), num_classes, 1)
+        self.classifier = segmentation_layer(nn.Conv2d(sum(channels), num_classes, 1))
 
     def forward(self, branches: Sequence[Tensor]) -> Tensor:
         """Give the logits at the first branch's resolution."""

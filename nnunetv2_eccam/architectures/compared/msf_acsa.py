@@ -34,7 +34,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
-from nnunetv2_eccam.architectures.compared.network import UNetFamily
+from nnunetv2_eccam.architectures.compared.network import UNetFamily, segmentation_layer
 from nnunetv2_eccam.architectures.decoder import Decoder
 from nnunetv2_eccam.architectures.encoder import Encoder
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
@@ -94,7 +94,9 @@ class ScaleFusingDecoder(Decoder):
         ops, n_levels = plan.ops, len(self.levels)
         widths = plan.features_per_stage[-2::-1]
         self.attentions = nn.ModuleList(AdditiveChannelSpatialAttention(width, ops) for width in widths)
-        self.fusion = ops.conv(n_levels * num_classes, num_classes, [1] * ops.dimension, bias=True)
+        self.fusion = segmentation_layer(
+            ops.conv(n_levels * num_classes, num_classes, [1] * ops.dimension, bias=True)
+        )
         self.interpolation = _INTERPOLATION[ops.dimension]
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor | list[Tensor]:
@@ -105,9 +107,13 @@ class ScaleFusingDecoder(Decoder):
             gate = upsampling(features)
             skip = self.attentions[level](maps[-2 - level], gate)
             features = convs(cat((gate, skip), 1))
-            logits.append(self.heads[str(level)](features))
+            logits.append(self.seg_layers[str(level)](features))
         prediction = self.fuse(logits)
         return [prediction, *logits[-2::-1]] if self.deep_supervision else prediction
+
+    def spare_heads(self) -> list[nn.Module]:
+        """Give none: every head takes part in the prediction."""
+        return []
 
     def fuse(self, logits: Sequence[Tensor]) -> Tensor:
         """Bring every level's logits, lowest resolution first, to the last one's size and combine them."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import UNetFamily
+from nnunetv2_eccam.architectures.compared.network import UNetFamily, segmentation_layer
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
@@ -134,7 +134,7 @@ class MSUNet(UNetFamily):
             kernels = _kernels(sequence_kernels, plan.kernel_sizes[stage])
             self.upsamplings.append(ops.transposed_conv(below, width, plan.strides[stage + 1]))
             self.levels.append(MultiScaleSequences(2 * width, width, kernels, n_convs, ones, ops))
-        self.head = ops.conv(widths[0], num_classes, ones, bias=True)
+        self.head = segmentation_layer(ops.conv(widths[0], num_classes, ones, bias=True))
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment images of a size that the strides divide."""

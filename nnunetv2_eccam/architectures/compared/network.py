@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -11,6 +12,15 @@ from torch import nn
 
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+
+
+def segmentation_layer(layer: nn.Module) -> nn.Sequential:
+    """Name a layer that gives logits as nnU-Net names its own.
+
+    By this part of a weight's name ``nnUNetv2_train -pretrained_weights`` knows what depends on the classes and
+    begins anew; all else must fit (``nnunetv2.run.load_pretrained_weights``).
+    """
+    return nn.Sequential(OrderedDict(seg_layers=layer))
 
 
 class ComparedNetwork(PadsToMultiple):

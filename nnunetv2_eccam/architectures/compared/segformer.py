@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
 from nnunetv2_eccam.architectures.compared.optional import segmentation_models_pytorch
 
 
@@ -96,13 +96,15 @@ class SegFormer(BackboneNetwork):
         self, input_channels: int, num_classes: int, backbone: str = "mit_b2", decoder_channels: int = 768
     ) -> None:
         super().__init__()
-        self.model: nn.Module = segmentation_models_pytorch("SegFormer").Segformer(
+        self.model: Any = segmentation_models_pytorch("SegFormer").Segformer(
             backbone,
             encoder_weights=None,
             decoder_segmentation_channels=decoder_channels,
             in_channels=input_channels,
             classes=num_classes,
         )
+        head = self.model.segmentation_head
+        head[0] = segmentation_layer(head[0])
         for block in list(self.model.modules()):
             if isinstance(getattr(block, "attn", None), nn.Module):
                 block.attn = EfficientSelfAttention(block.attn)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
 
-from nnunetv2_eccam.architectures.compared.network import UNetFamily
+from nnunetv2_eccam.architectures.compared.network import UNetFamily, segmentation_layer
 from nnunetv2_eccam.architectures.encoder import Encoder
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
@@ -87,7 +87,9 @@ class UNetPlusPlus(UNetFamily):
         # Column by column: when a node's turn comes, all that it needs is there.
         self.places = [(row, column) for column in range(1, n_stages) for row in range(n_stages - column)]
         self.nodes = nn.ModuleList(NestedNode(plan, row, column) for row, column in self.places)
-        self.head = plan.ops.conv(plan.features_per_stage[0], num_classes, [1] * plan.ops.dimension, bias=True)
+        self.head = segmentation_layer(
+            plan.ops.conv(plan.features_per_stage[0], num_classes, [1] * plan.ops.dimension, bias=True)
+        )
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment images of a size that the strides divide."""
