@@ -53,6 +53,11 @@ def test_slurm_has_other_defaults():
     assert (run.jobs, run.gpus, run.hours, run.slurm) == (64, 1, 24.0, {"account": "me"})
 
 
+def test_a_data_set_may_be_none_of_the_papers_whatever_its_name():
+    spec = read_spec({**SMALL, "published": {"Dataset002_Heart": None}}, "x.yaml")
+    assert spec.as_json()["published"] == {"Dataset002_Heart": None}
+
+
 def test_the_example_in_the_docs_is_valid():
     path = Path(__file__).parents[1] / "docs" / "benchmark_example.yaml"
     spec = read_spec({key: value for key, value in read_yaml(path).items() if key != "work_dir"}, path.name)
@@ -94,6 +99,7 @@ def test_titles_are_the_papers_and_never_the_same():
         ({"run": {"engine": "pbs"}}, "run.engine is 'pbs'; it must be one of local, slurm"),
         ({"run": {"jobs": 1.5}}, "run.jobs is 1.5; it must be a whole number of 1 or more"),
         ({"run": {"gpus": 1}}, "run.gpus is 1; it must be 0 with device: cpu"),
+        ({"published": {"Dataset002_Heart": "Heart"}}, "published.Dataset002_Heart is 'Heart'; it must be one of TCIA"),
         ({"plans": "a/b"}, "plans is 'a/b'; it must be the name of nnU-Net's plans"),
     ],
 )

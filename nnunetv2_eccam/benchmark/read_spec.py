@@ -22,6 +22,7 @@ from nnunetv2_eccam.benchmark.spec import (
 from nnunetv2_eccam.benchmark.spec_fields import Fields
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.report.metrics import METRICS
+from nnunetv2_eccam.systems.published import DATASETS as PAPER_DATASETS
 
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 """What data sets, trainers, configurations and plans may be called: they become parts of folder names."""
@@ -74,13 +75,22 @@ def read_spec(content: Mapping[str, Any], source: str) -> Spec:
         predict_test=fields.flag("predict_test", True),
         evaluation=_evaluation(fields.part("evaluation")),
         statistics=_statistics(fields.part("statistics"), systems),
-        published={key: str(value) for key, value in fields.free("published").items()},
+        published=_published(fields),
         run=_run(fields.part("run"), device),
     )
     if not NAME.fullmatch(spec.plans):
         raise fields.wrong("plans", "the name of nnU-Net's plans, as nnUNetPlans")
     fields.finish()
     return spec
+
+
+def _published(fields: Fields) -> dict[str, str | None]:
+    """Read the paper's names of data sets; null is a data set that is none of the paper's, whatever it is called."""
+    published = fields.free("published")
+    for dataset, name in published.items():
+        if name is not None and name not in PAPER_DATASETS:
+            raise fields.part("published").wrong(dataset, f"one of {', '.join(PAPER_DATASETS)}, or null for none")
+    return published
 
 
 def _datasets(fields: Fields) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ class Spec:
         predict_test: whether test images with labels are predicted and scored.
         evaluation: how predictions are scored.
         statistics: what the report compares.
-        published: the paper's name of a data set, where it is not clear from its own.
+        published: the paper's name of a data set, where it is not clear from its own, or None for none.
         run: where the jobs run.
     """
 
@@ -118,7 +118,7 @@ class Spec:
     predict_test: bool = True
     evaluation: Evaluation = Evaluation()
     statistics: Statistics = Statistics()
-    published: Mapping[str, str] | None = None
+    published: Mapping[str, str | None] | None = None
     run: Run = Run()
 
     def as_json(self) -> dict[str, Any]:

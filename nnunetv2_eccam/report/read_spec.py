@@ -179,7 +179,7 @@ def _reference(word: Any, systems: Sequence[BenchmarkSystem], where: str) -> str
     raise UserError(f"{where}: statistics.reference_system is {word}, which is no system of it; they are {titles}")
 
 
-def _published(given: Mapping[str, str], datasets: Sequence[str], where: str) -> dict[str, str]:
+def _published(given: Mapping[str, str | None], datasets: Sequence[str], where: str) -> dict[str, str]:
     published = {}
     for dataset in datasets:
         name = given[dataset] if dataset in given else PUBLISHED_AS.get(dataset.partition("_")[2])
