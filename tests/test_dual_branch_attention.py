@@ -8,6 +8,7 @@ import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
+from unet_plans import CONVS, small_arguments
 
 from nnunetv2_eccam.architectures.compared.dual_branch_attention import (
     DualBranchAttentionUNet,
@@ -17,27 +18,12 @@ from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import LayerOps
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 WIDTHS = (4, 6, 8, 10)
 
 
 def arguments(dimension=2, widths=WIDTHS):
-    """What this package's plan and nnU-Net's own U-Net both take."""
-    return {
-        "n_stages": len(widths),
-        "features_per_stage": list(widths),
-        "conv_op": CONVS[dimension],
-        "kernel_sizes": 3,
-        "strides": [1] + [2] * (len(widths) - 1),
-        "n_conv_per_stage": 2,
-        "n_conv_per_stage_decoder": 2,
-        "conv_bias": True,
-        "norm_op": NORMS[dimension],
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "nonlin": nn.LeakyReLU,
-        "nonlin_kwargs": {"inplace": True},
-    }
+    return small_arguments(dimension, NORMS[dimension], widths)
 
 
 def network_of(dimension=2, channels=1, classes=3, **more):

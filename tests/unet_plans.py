@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import nn
+
+CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def small_arguments(dimension: int, norm_op: type[nn.Module], widths: Sequence[int]) -> dict:
+    """What this package's plan and nnU-Net's own U-Net both take."""
+    return {
+        "n_stages": len(widths),
+        "features_per_stage": list(widths),
+        "conv_op": CONVS[dimension],
+        "kernel_sizes": 3,
+        "strides": [1] + [2] * (len(widths) - 1),
+        "n_conv_per_stage": 2,
+        "n_conv_per_stage_decoder": 2,
+        "conv_bias": True,
+        "norm_op": norm_op,
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"inplace": True},
+    }
+
 
 def plan(n_stages: int, dimension: int = 2, **more) -> dict:
     axes = [2] * dimension

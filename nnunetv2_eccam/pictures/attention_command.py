@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.pictures.options import add_plane, add_size, named_paths, slice_numbers
 
 KINDS = ("channels", "spatial", "activation", "cam")
 
@@ -74,8 +75,7 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         help="slices, counted from 0, as 12,40 (default: where the reference is largest, or the\n"
         "point's, or evenly spread)")  # fmt: skip
     add("--rows", type=int, default=3, metavar="N", help="how many slices, unless they are numbered (default: 3)")
-    add("--axis", choices=("axial", "coronal", "sagittal"),
-        help="plane of the slices (default: a 2D model's own; of a 3D one, across the\nlargest voxels)")  # fmt: skip
+    add_plane(add, "a 2D model's own; of a 3D one, across the\nlargest voxels")
     add("--channel", type=int, default=0, metavar="N", help="channel that is drawn (default: 0)")
     add("--window", nargs="+", metavar="W", help="grey values, as nnUNetv2_eccam overlay takes them: LEVEL WIDTH, a\n"
         "preset, or percentiles [LOW HIGH]")  # fmt: skip
@@ -83,8 +83,7 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         help="what has its own range from blue to red: each picture, or each column (default:\n"
         "slice)")  # fmt: skip
     add("--format", choices=("png", "svg", "pdf"), default="png", help="of the picture (default: png)")
-    add("--width", type=float, default=182.0, metavar="MM", help="the picture's width at most (default: 182)")
-    add("--dpi", type=int, default=300, help="pixels per inch (default: 300)")
+    add_size(add)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -113,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         label=arguments.label,
         layer=arguments.layer,
         reference=arguments.reference,
-        slices=_numbers(arguments.slices),
+        slices=None if arguments.slices is None else slice_numbers(arguments.slices, "not a list of numbers from 0"),
         rows=int(_in_range("--rows", arguments.rows, 0, 100)),
         plane=arguments.axis,
         channel=arguments.channel,
@@ -133,7 +132,7 @@ def _systems(arguments: argparse.Namespace) -> dict[str, Path]:
     if arguments.system:
         if arguments.model or arguments.dataset or arguments.configuration:
             raise UserError("--system names each model's folder; leave out -m, -d and -c")
-        return _named(arguments.system)
+        return named_paths(arguments.system, "folder")
     if arguments.model:
         if arguments.dataset or arguments.configuration:
             raise UserError("-m is the model's folder; leave out -d and -c")
@@ -147,27 +146,6 @@ def _systems(arguments: argparse.Namespace) -> dict[str, Path]:
     except (AssertionError, OSError, RuntimeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     return {"": Path(folder)}
-
-
-def _named(words: list[str]) -> dict[str, Path]:
-    systems: dict[str, Path] = {}
-    for word in words:
-        name, found, path = word.partition("=")
-        if not (found and name.strip() and path):
-            raise UserError(f'--system {word} has no name or no folder; give both: --system "NAME=FOLDER"')
-        if name in systems:
-            raise UserError(f"--system {name} is given twice; each column needs a name of its own")
-        systems[name] = Path(path)
-    return systems
-
-
-def _numbers(word: str | None) -> tuple[int, ...] | None:
-    if word is None:
-        return None
-    parts = [part.strip() for part in word.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UserError(f"--slices {word} is not a list of numbers from 0, as 12,40")
-    return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 def _in_range(option: str, value: Any, above: float, most: float) -> float:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.pictures import colours, layout
+from nnunetv2_eccam.pictures.figure_files import plain_settings, save_figure
 from nnunetv2_eccam.pictures.heat_rows import HeatRows
 from nnunetv2_eccam.pictures.layout import Box, Layout
 from nnunetv2_eccam.pictures.marks import draw_scale, write_sides
@@ -234,28 +232,3 @@ def _write(figure: Figure, page: Layout, text: str, x: float, y: float, points: 
     """Write a text as it is - a $ is a $ - at inches from the top left corner."""
     place = {"ha": "center", "va": "center", "linespacing": 1.1, **how}
     figure.text(x / page.width, 1 - y / page.height, text, fontsize=points, parse_math=False, **place)
-
-
-def save_figure(figure: Figure, target: Path, dpi: int) -> None:
-    """Write a figure, whole or not at all, the same for the same input.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    undated: dict[str, dict[str, None]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    try:
-        with written_whole(target) as partial:
-            figure.savefig(partial, dpi=dpi, metadata=undated.get(target.suffix, {}))
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
-def plain_settings() -> Iterator[None]:
-    """Draw by matplotlib's defaults, whatever the user's own settings are, and keep text in SVG and PDF as text."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam"})
-        yield

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.pictures.attention import ChannelWeights
-from nnunetv2_eccam.pictures.attention_picture import BLUE, COLOURS, RED, plain_settings, save_figure
+from nnunetv2_eccam.pictures.attention_picture import BLUE, COLOURS, RED
+from nnunetv2_eccam.pictures.figure_files import plain_settings, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.pictures.options import add_plane, add_size, named_paths, slice_numbers
 
 if TYPE_CHECKING:
     from nnunetv2_eccam.pictures.case_rows import Row
@@ -37,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="area: the largest reference (or predictions); disagreement: most pixels in which\n"
         "systems and reference, or systems, differ; or numbers from 0, as 12,40 (default: area)")  # fmt: skip
     add("--per-case", type=int, default=1, metavar="N", help="slices of each case, apart from each other (default: 1)")
-    add("--axis", choices=("axial", "coronal", "sagittal"),
-        help="plane of the slices (default: across the largest voxels, in doubt axial)")  # fmt: skip
+    add_plane(add, "across the largest voxels, in doubt axial")
     add("--channel", type=int, default=0, metavar="N", help="channel of the images: the N of CASE_000N (default: 0)")
     add("--window", nargs="+", metavar="W", help=_window_help())
     add("--style", choices=("contour", "fill", "errors"), default="contour",
@@ -50,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dsc", choices=("volume", "slice", "none"), default="volume",
         help="what the DSC above a prediction is computed of (default: volume)")  # fmt: skip
     add("--crop", type=float, metavar="MM", help="cut out the labels with this margin (default: whole slices)")
-    add("--width", type=float, default=182.0, metavar="MM", help="the picture's width at most (default: 182)")
-    add("--dpi", type=int, default=300, help="pixels per inch (default: 300)")
+    add_size(add)
     # The help's own line breaks hold, as in the description.
     parser.formatter_class = argparse.RawTextHelpFormatter
 
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     overlay = Overlay(
         images=arguments.images,
         reference=arguments.reference,
-        systems=_systems(arguments.system),
+        systems=named_paths(arguments.system, "folder"),
         cases=tuple(dict.fromkeys(arguments.cases)) if arguments.cases else None,
         slices=_slices(arguments.slices),
         per_case=arguments.per_case,
@@ -102,25 +101,10 @@ def _window_help() -> str:
     )
 
 
-def _systems(words: Sequence[str]) -> dict[str, Path]:
-    systems: dict[str, Path] = {}
-    for word in words:
-        name, found, path = word.partition("=")
-        if not (found and name.strip() and path):
-            raise UserError(f'--system {word} has no name or no folder; give both: --system "NAME=FOLDER"')
-        if name in systems:
-            raise UserError(f"--system {name} is given twice; each column needs a name of its own")
-        systems[name] = Path(path).expanduser()  # which shells leave alone behind a =
-    return systems
-
-
 def _slices(word: str) -> Any:
     if word in ("area", "disagreement"):
         return word
-    numbers = [part.strip() for part in word.split(",")]
-    if not all(part.isdecimal() for part in numbers):
-        raise UserError(f"--slices {word} is none of area, disagreement and numbers from 0 as 12,40")
-    return tuple(dict.fromkeys(int(part) for part in numbers))
+    return slice_numbers(word, "none of area, disagreement and numbers from 0")
 
 
 def _labels(words: Sequence[str] | None) -> tuple[tuple[int, ...] | None, dict[int, str]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.pictures import colours, layout
 from nnunetv2_eccam.pictures.case_rows import Row
 from nnunetv2_eccam.pictures.colours import Colour, Labels
+from nnunetv2_eccam.pictures.figure_files import FORMATS, plain_settings, save_figure
 from nnunetv2_eccam.pictures.layout import Layout
 from nnunetv2_eccam.pictures.marks import draw_scale, write_sides
 
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Style = Literal["contour", "fill", "errors"]
-
-FORMATS: Mapping[str, Mapping[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-"""Endings of pictures, and the metadata left out of each, so that the same input gives the same file."""
 
 REFERENCE_LINE, PREDICTION_LINE, LABEL_LINE = 1.2, 0.7, 0.9
 """Widths of contours in points: where reference and prediction run along each other, the reference is seen on both
@@ -60,14 +56,9 @@ def write_picture(rows: Sequence[Row], target: Path, look: Look) -> None:
     Raises:
         UserError: the ending is another, or the file cannot be written.
     """
-    ending = check_target(target)
-    with _own_settings():
-        figure = draw(rows, look)
-        try:
-            with written_whole(target) as partial:
-                figure.savefig(partial, format=ending[1:], dpi=look.dpi, metadata=FORMATS[ending])
-        except OSError as error:
-            raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    check_target(target)
+    with plain_settings():
+        save_figure(draw(rows, look), target, look.dpi)
 
 
 def check_target(target: Path) -> str:
@@ -229,17 +220,3 @@ def _legend(rows: Sequence[Row], look: Look) -> list[tuple[str, Colour]]:
         prediction = [(f"prediction: {name}", colours.PREDICTION)] if has_systems else []
         return [(f"reference: {name}", colours.REFERENCE), *prediction]
     return names
-
-
-@contextmanager
-def _own_settings() -> Iterator[None]:
-    """Draw by matplotlib's defaults, whatever the user's own settings are (TeX would read names as its commands)."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        # Journals ask for fonts that are embedded as outlines; text in an SVG stays text, which can be edited.
-        matplotlib.rcParams.update(
-            {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam", "font.family": "sans-serif"}
-        )
-        yield
