@@ -8,6 +8,7 @@ import re
 import statistics
 from html import unescape
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -92,6 +93,31 @@ def table(work: WorkFolder, name: str) -> list[dict[str, str]]:
 
 
 # ---- the page and the files -----------------------------------------------------------------------
+
+
+def test_every_figure_is_a_file_that_needs_nothing_else(page):
+    """Well-formed, without what viewers of SVG may not know, and with the names that the page has below it."""
+    html = page.read_text()
+    files = sorted((page.parent / "figures").iterdir())
+    assert [path.stem for path in files] == sorted(re.findall(r'<figure class="drawing" id="([^"]+)"', html))
+    assert len(files) > 3
+    for path in files:
+        root = ElementTree.parse(path).getroot()
+        text = path.read_text()
+        assert "var(" not in text
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+        block = html[html.index(f'id="{path.stem}"') :]
+        block = block[: block.index("</figure>")]
+        below = re.findall(r"</svg>\s*(?:<span>)?([^<]+?)(?:</span>)?\s*</li>", block)
+        shown = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert [unescape(name) for name in below] == (shown[-len(below) :] if below else [])
+        colours = {part for rule in re.findall(r"\.s\d\.[^{]+{[^}]*}", text) for part in re.findall(r"#\w{6}", rule)}
+        assert len(colours) >= 7  # each series' own
+        _, _, width, height = map(float, root.get("viewBox").split())
+        for group in root.findall("{http://www.w3.org/2000/svg}g"):  # the legend is within the picture
+            x, y = map(float, re.findall(r"[\d.]+", group.get("transform")))
+            assert 0 <= x < width
+            assert 0 <= y <= height - 12
 
 
 def test_every_value_of_the_page_is_that_of_the_file(page):

@@ -87,6 +87,11 @@ class Content:
         """All tables of the page, in order."""
         return [*([] if self.missing is None else [self.missing]), *_tables_of(self.sections)]
 
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures of the page, in order."""
+        return list(_figures_of(self.sections))
+
 
 def build_content(collected: Collected) -> Content:
     """Put the report together.
@@ -183,6 +188,12 @@ def _tables_of(sections: Iterable[Section]) -> Iterator[Table]:
     for section in sections:
         yield from section.tables
         yield from _tables_of(section.parts)
+
+
+def _figures_of(sections: Iterable[Section]) -> Iterator[Figure]:
+    for section in sections:
+        yield from section.figures
+        yield from _figures_of(section.parts)
 
 
 def _with_names_apart(content: Content) -> Content:

@@ -28,7 +28,7 @@ def build_page(content: Content) -> str:
         UserError: jinja2 is not installed.
     """
     environment = _environment()
-    style, script = _part("style.css"), _part("script.js")
+    style, script = _part("style.css") + _part("drawing.css"), _part("script.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; "
         "form-action 'none'"

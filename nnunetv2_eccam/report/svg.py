@@ -146,10 +146,14 @@ def _mark(place: Point, index: int, kind: str, title: str = "") -> str:
     return f'<path class="{escape(classes)}" d="M{shape}Z">{inner}</path>'
 
 
+def mark_with_line(index: int) -> str:
+    """Draw the line and mark of a series, 24 units wide and 12 high."""
+    return f'<path class="curve {series(index)}" d="M0,6L24,6"/>{_mark((12.0, 6.0), index, "")}'
+
+
 def legend_mark(index: int) -> str:
-    """Draw the line and mark of a series for a legend."""
-    line = f'<path class="curve {series(index)}" d="M0,6L24,6"/>'
-    return f'<svg viewBox="0 0 24 12" aria-hidden="true">{line}{_mark((12.0, 6.0), index, "")}</svg>'
+    """Draw the line and mark of a series for the page's legend."""
+    return f'<svg viewBox="0 0 24 12" aria-hidden="true">{mark_with_line(index)}</svg>'
 
 
 @dataclass(frozen=True)
