@@ -33,6 +33,7 @@ from nnunetv2_eccam.inference.batch_choice import TIMED_CALLS, WARM_UP_CALLS, Ba
 from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
 from nnunetv2_eccam.inference.logit_sum import LogitSum
 from nnunetv2_eccam.inference.validation import batched_validation
+from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
 
 PATCH = {2: [16, 24], 3: [8, 16, 16]}
 IMAGE = {2: (3, 29, 40), 3: (11, 21, 30)}
@@ -608,6 +609,20 @@ def test_validation_uses_the_batched_predictor_and_writes_the_same_segmentations
     for case, expected in found["nnunet"][0].items():
         assert len(np.unique(expected)) > 1
         assert np.mean(found["batched"][0][case] != expected) < 1e-3
+    assert trainer_module.nnUNetPredictor is nnUNetPredictor
+
+
+@pytest.mark.parametrize("batches", [True, False])
+def test_our_trainers_validate_with_it_unless_a_subclass_says_no(monkeypatch, batches):
+    seen = []
+
+    def validate(self, save_probabilities):
+        seen.append((trainer_module.nnUNetPredictor, save_probabilities))
+
+    monkeypatch.setattr(trainer_module.nnUNetTrainer, "perform_actual_validation", validate)
+    trainer = type("Mine", (nnUNetTrainerECCaM,), {"batches_validation": batches})
+    trainer.perform_actual_validation(object.__new__(trainer), True)
+    assert seen == [(BatchedPredictor if batches else nnUNetPredictor, True)]
     assert trainer_module.nnUNetPredictor is nnUNetPredictor
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from nnunetv2_eccam.architectures.origin import plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size, padding_cost
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
+from nnunetv2_eccam.inference.validation import batched_validation
 from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss, Supervision
 from nnunetv2_eccam.systems import EC_CAM_UNET, System
 from nnunetv2_eccam.trainers.checkpoints import check_continues, read_checkpoint, unwrapped
@@ -53,6 +55,9 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
 
     alpha: ClassVar[float | None] = None
     """Eq. 17's weight of Dice, or None for the plain sum."""
+
+    batches_validation: ClassVar[bool] = True
+    """Whether the validation cases are predicted as ``nnUNetv2_eccam predict`` does; False is nnU-Net's own way."""
 
     epochs: ClassVar[int | None] = None
     """Training length in epochs, or None for nnU-Net's (1000)."""
@@ -171,6 +176,11 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         super().load_checkpoint(filename_or_checkpoint)
         self._continues = True
         self._say_aloud(changed)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does, with several tiles and mirrored copies in one call of the network."""
+        with batched_validation() if self.batches_validation else nullcontext():
+            super().perform_actual_validation(save_probabilities)
 
     def _say_aloud(self, *warnings: str | None) -> None:
         """Set warnings apart, in the log and on the console, of one process of several."""
