@@ -58,8 +58,11 @@ def test_a_data_set_may_be_none_of_the_papers_whatever_its_name():
     assert spec.as_json()["published"] == {"Dataset002_Heart": None}
 
 
-def test_the_example_in_the_docs_is_valid():
-    path = Path(__file__).parents[1] / "docs" / "benchmark_example.yaml"
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize("path", [DOCS / "benchmark_example.yaml", *sorted((DOCS / "results").glob("*.yaml"))], ids=str)
+def test_the_specifications_in_the_docs_are_valid(path):
     spec = read_spec({key: value for key, value in read_yaml(path).items() if key != "work_dir"}, path.name)
     assert len(spec.systems) > 1
     assert spec.run.engine == "local"
