@@ -1,0 +1,327 @@
+"""nnU-Net's integration test in small: every label scenario, a cascade, ``--npz``, ``--val`` and ``--val_best``.
+
+The whole of it is ``tests/integration/nnunet_integration.py``, outside CI; these tests run its steps on fewer cases.
+One training is run by the command itself; elsewhere the commands' functions are called in this process, with threads in
+place of nnU-Net's worker processes, since starting interpreters would take most of the time.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import runpy
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import entry_points
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from hippocampus_phantom import LABELS, generate_crop
+from integration_results import failures, table
+from integration_steps import (
+    CONFIGURATIONS,
+    PLANS,
+    IntegrationTest,
+    Step,
+    Train,
+    best_of,
+    evaluate,
+    mean_dice,
+    steps_of,
+    training_name,
+    validation_dice,
+)
+from nnunet_integration import main
+from nnunetv2.evaluation.find_best_configuration import print_inference_instructions
+from step_runner import LoggedShell, Run
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.files import write_json
+
+SMALL = IntegrationTest(
+    Path(),
+    configurations=("2d",),
+    folds=(0,),
+    trainer="nnUNetTrainerECCaMSmoke",
+    training_cases=10,
+    test_cases=2,
+    narrowing=8,
+)
+"""One fold of each scenario, in two dimensions, on ten cases."""
+
+HARDEST = 996
+"""Regions with an ignore label: it is trained in all four configurations."""
+
+COMMANDS = entry_points(group="console_scripts")
+
+
+class OwnProcess:
+    """Runs nnU-Net's commands as functions, in this process.
+
+    Args:
+        patch: sets their arguments and environment variables.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    def run(self, *command: str, **settings: str) -> None:
+        name, *words = command
+        if name == "nnUNetv2_predict":  # without worker processes
+            words[words.index("-npp") + 1] = words[words.index("-nps") + 1] = "0"
+        with self._patch.context() as patch:
+            patch.delenv("nnUNet_n_proc_DA", raising=False)  # as the script's own shell; the planning cannot be given 0
+            for variable, value in settings.items():
+                patch.setenv(variable, value)
+            patch.setattr(sys, "argv", [name, *words])
+            if name == "python":
+                patch.setattr(sys, "argv", words[1:])
+                runpy.run_module(words[1], run_name="__main__")
+            else:
+                (entry,) = [each for each in COMMANDS if each.name == name]
+                entry.load()()
+
+
+@pytest.fixture(scope="module")
+def test(tmp_path_factory) -> Iterator[IntegrationTest]:
+    """The data, and nnU-Net's folders in this process; threads stand for its worker processes."""
+    small = replace(SMALL, work=tmp_path_factory.mktemp("integration"))
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in small.variables().items():
+            patch.setenv(variable, value)
+        patch.setattr(multiprocessing, "get_context", lambda method=None: SimpleNamespace(Pool=ThreadPool))
+        patch.setattr(multiprocessing, "cpu_count", lambda: 1)  # what nnU-Net gives torch on the CPU
+        threads = torch.get_num_threads()
+        steps_of(small)[0].work(OwnProcess(patch))
+        yield small
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def shell(test) -> Iterator[OwnProcess]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield OwnProcess(patch)
+
+
+# ---- the four scenarios ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scenario", [999, 998, 997])
+def test_from_the_data_to_scored_predictions(test, shell, scenario):
+    one = replace(test, scenarios=(scenario,))
+    for step in steps_of(one)[1:]:
+        step.work(shell)
+    check_outcome(one, scenario, ("2d",))
+
+
+@pytest.fixture(scope="module")
+def hardest(test, shell, tmp_path_factory) -> IntegrationTest:
+    """Regions with an ignore label in all four configurations; the full resolution by the command itself."""
+    whole = replace(test, scenarios=(HARDEST,), configurations=CONFIGURATIONS)
+    *steps, predict = steps_of(whole)[1:]
+    by_command = LoggedShell(whole.work / "training.txt", {**whole.variables(), "OMP_NUM_THREADS": "1"}, set())
+    for step in steps:
+        if step.name == training_name(HARDEST, "3d_cascade_fullres", 0):
+            # Its training cases' segmentations come from the first stage's other folds.
+            for fold in (1, 2, 3, 4):
+                Train(whole, HARDEST, "3d_lowres", fold)(shell)
+        step.work(by_command if step.name == training_name(HARDEST, "3d_fullres", 0) else shell)
+    choose(whole, "3d_cascade_fullres", "2d")
+    predict.work(shell)
+    return whole
+
+
+def choose(test: IntegrationTest, *configurations: str) -> None:
+    """Let nnU-Net write the inference instructions for these models, whichever it has found to be the best."""
+    information = best_of(test, HARDEST)
+    information["best_model_or_ensemble"]["selected_model_or_models"] = [
+        {"configuration": name, "trainer": test.trainer, "plans_identifier": PLANS} for name in configurations
+    ]
+    file = test.results(HARDEST) / "inference_information.json"
+    write_json(file, information)
+    print_inference_instructions(information, str(file.with_name("inference_instructions.txt")))
+
+
+def check_outcome(test: IntegrationTest, scenario: int, chosen: tuple[str, ...]) -> None:
+    models = best_of(test, scenario)["best_model_or_ensemble"]["selected_model_or_models"]
+    assert [(model["trainer"], model["configuration"]) for model in models] == [(test.trainer, c) for c in chosen]
+    assert 0 <= mean_dice(test.predictions(scenario) / "OUTPUT_FOLDER_PP" / "summary.json") <= 1
+
+
+def test_regions_with_an_ignore_label_in_four_configurations_to_an_ensemble(hardest):
+    check_outcome(hardest, HARDEST, ("3d_cascade_fullres", "2d"))
+    assert len(best_of(hardest, HARDEST)["all_results"]) == 4 + 6
+    names = {path.name for path in hardest.predictions(HARDEST).iterdir()}
+    assert names == {
+        "first_stage",
+        "OUTPUT_FOLDER_MODEL_1",
+        "OUTPUT_FOLDER_MODEL_2",
+        "OUTPUT_FOLDER",
+        "OUTPUT_FOLDER_PP",
+    }
+
+
+def test_validation_alone_gives_what_the_training_gave(hardest, shell):
+    training = Train(hardest, HARDEST, "3d_lowres", 0)
+    before = masks(training)
+    dice = validation_dice(training.folder)
+    shutil.rmtree(training.folder / "validation")
+    training.command(shell, "--val")
+    assert validation_dice(training.folder) == dice
+    for case, mask in masks(training).items():
+        np.testing.assert_array_equal(mask, before[case])
+
+
+def test_val_best_validates_the_best_checkpoint(hardest, shell):
+    training = Train(hardest, HARDEST, "3d_lowres", 1)
+    before = masks(training)
+    best = training.folder / "checkpoint_best.pth"
+    checkpoint = torch.load(best, weights_only=False)
+    for name, weight in checkpoint["network_weights"].items():
+        if name.startswith("decoder") and torch.is_tensor(weight):
+            weight.mul_(-1)
+    torch.save(checkpoint, best)
+    training.command(shell, "--val", "--val_best")
+    assert any(not np.array_equal(mask, before[case]) for case, mask in masks(training).items())
+
+
+def masks(training: Train) -> dict[str, np.ndarray]:
+    """Read a fold's validated segmentations."""
+    folder = training.folder / "validation"
+    return {case: np.asarray(nibabel.load(folder / f"{case}.nii.gz").dataobj) for case in training.cases()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda mask: mask[1:], "has not the size and place of"),
+        (lambda mask: mask + 3, "has the values {3"),
+        (None, "files are missing, as"),
+    ],
+)
+def test_a_wrong_or_missing_prediction_is_refused(hardest, shell, tmp_path, change, message):
+    wrong = shutil.copytree(hardest.predictions(HARDEST) / "OUTPUT_FOLDER_PP", tmp_path / "wrong")
+    file = sorted(wrong.glob("*.nii.gz"))[0]
+    mask = nibabel.load(file)
+    voxels = np.asarray(mask.dataobj)
+    file.unlink()
+    if change is not None:
+        nibabel.save(nibabel.Nifti1Image(change(voxels), mask.affine), file)
+    with pytest.raises(UserError) as error:
+        evaluate(hardest, HARDEST, wrong, shell)
+    assert message in str(error.value)
+    assert file.name in str(error.value)
+
+
+# ---- the script's own parts ---------------------------------------------------------------------------
+
+
+class Steps:
+    """Three steps, the second needing the first, that note when they run."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.broken = ""
+        self.inputs: tuple[int, ...] = (1,)
+
+    def run(self, work: Path, jobs: int = 1) -> list[str]:
+        def step(name: str, needs: tuple[str, ...] = (), inputs: tuple[int, ...] = ()) -> Step:
+            return Step(name, lambda shell: self._do(name, shell), needs, inputs)
+
+        steps = [step("first", inputs=self.inputs), step("second", ("first",)), step("other")]
+        return Run(steps, work, {}, jobs, lambda: None)()
+
+    def _do(self, name: str, shell) -> None:
+        if name == self.broken:
+            shell.run("python", "-c", "print('the reason'); raise SystemExit(3)")
+        self.done.append(name)
+
+
+def test_only_missing_steps_run_again(tmp_path):
+    steps = Steps()
+    assert steps.run(tmp_path) == []
+    assert steps.run(tmp_path) == []
+    assert steps.done == ["first", "second", "other"]
+    steps.inputs = (2,)
+    assert steps.run(tmp_path) == []
+    assert steps.done[3:] == ["first", "second"], "a step runs again after one that it needs"
+
+
+def test_a_failed_step_shows_its_log_and_stops_only_what_needs_it(tmp_path, capsys):
+    steps = Steps()
+    steps.broken = "first"
+    assert steps.run(tmp_path, jobs=2) == ["first", "second"]
+    assert steps.done == ["other"]
+    out = capsys.readouterr().out
+    assert "FAILED: UserError" in out
+    assert "exit code 3" in out
+    assert "  the reason\n" in out
+    steps.broken = ""
+    assert steps.run(tmp_path) == []
+    assert steps.done == ["other", "first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--configurations", "3d_cascade_fullres"], "3d_cascade_fullres needs 3d_lowres too, and all five folds"),
+        (["--folds", "0"], "and all five folds"),
+        (["--jobs", "0"], "--jobs is 0; it must be 1 or more"),
+        ([], "is not empty and not of this script"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_one_line(tmp_path, capsys, options, message):
+    (tmp_path / "mine.txt").write_text("something else")
+    assert main(["--work-dir", str(tmp_path), *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("configuration", "tested", "says"),
+    [
+        (0.8, 0.8, []),
+        (0.1, 0.8, ["IntegrationTest_Hippocampus: Dice of 2d is 0.100, below 0.3"]),
+        (0.8, 0.2, ["IntegrationTest_Hippocampus: Dice of the test cases is 0.200, below 0.3"]),
+    ],
+)
+def test_a_dice_below_the_bar_is_named(tmp_path, configuration, tested, says):
+    given = replace(SMALL, work=tmp_path, scenarios=(999,))
+    for file, dice in (
+        (given.model(999, "2d") / "fold_0" / "validation" / "summary.json", configuration),
+        (given.predictions(999) / "OUTPUT_FOLDER_PP" / "summary.json", tested),
+    ):
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"foreground_mean": {"Dice": dice}}))
+    best = {
+        "selected_model_or_models": [{"configuration": "2d", "plans_identifier": PLANS}],
+        "result_on_crossval_pre_pp": 0.8,
+        "result_on_crossval_post_pp": 0.81,
+    }
+    (given.results(999) / "inference_information.json").write_text(json.dumps({"best_model_or_ensemble": best}))
+    assert list(failures(given)) == says
+    seconds = {training_name(999, "2d", 0): 60.0, "999 find best": 30.0, "999 predict": 30.0}
+    dice = f"{configuration:.3f} ({configuration:.3f} to {configuration:.3f})"
+    row = f"| 999, labels | {dice} | 2d | 0.800, postprocessed 0.810 | {tested:.3f} | 2.0 |"
+    assert row in table(given, seconds)
+    assert "| 999, labels |  |  |  |  | 0.0 |" in table(given, {}), "what is not there yet is empty"
+
+
+def test_the_data_are_the_same_each_time_and_no_case_is_like_another():
+    one, again, other = generate_crop(0, 1), generate_crop(0, 1), generate_crop(0, 2)
+    np.testing.assert_array_equal(one.image, again.image)
+    np.testing.assert_array_equal(one.label, again.label)
+    assert one.image.shape != other.image.shape or not np.array_equal(one.image, other.image)
+    for crop in (one, other):
+        assert all(low <= n <= high for n, low, high in zip(crop.label.shape, (32, 46, 32), (38, 54, 38), strict=True))
+        y = {name: np.nonzero(crop.label == LABELS[name])[1].mean() for name in ("Anterior", "Posterior")}
+        assert y["Anterior"] > y["Posterior"] + 8, "y grows to the front"
