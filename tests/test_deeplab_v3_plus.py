@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from nnunetv2_eccam.architectures.compared.deeplab_v3_plus import DeepLabV3Plus, PooledBatchNorm2d
+from nnunetv2_eccam.architectures.compared.network import segmentation_layer
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
 smp = pytest.importorskip("segmentation_models_pytorch")
@@ -51,6 +52,7 @@ def test_only_the_pooled_maps_norm_is_replaced(small):
     pooling, _, position = replaced[0].rpartition(".")
     assert isinstance(small.get_submodule(pooling)[int(position) - 2], nn.AdaptiveAvgPool2d)
     original = smp.DeepLabV3Plus("resnet18", encoder_weights=None, in_channels=1, classes=2)
+    original.segmentation_head[0] = segmentation_layer(original.segmentation_head[0])
     assert original.state_dict().keys() == small.model.state_dict().keys()
 
 
@@ -73,6 +75,7 @@ def test_with_larger_batches_it_is_segmentation_models_pytorchs_network(small):
         decoder_aspp_dropout=0.0,
     )
     ours = DeepLabV3Plus(1, 2, backbone="resnet18")
+    original.segmentation_head[0] = segmentation_layer(original.segmentation_head[0])  # another name, the same layer
     ours.model.load_state_dict(original.state_dict())
     for layer in ours.modules():
         if isinstance(layer, nn.Dropout):

@@ -33,6 +33,7 @@ SIGNATURES = {
         "use_mask_for_norm", "is_cascaded", "foreground_labels", "regions", "ignore_label",
     ],
     "get_tr_and_val_datasets": ["self"],
+    "perform_actual_validation": ["self", "save_probabilities"],
     "on_validation_epoch_end": ["self", "val_outputs"],
     "on_train_end": ["self"],
 }  # fmt: skip

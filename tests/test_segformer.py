@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from nnunetv2_eccam.architectures.compared.network import segmentation_layer
 from nnunetv2_eccam.architectures.compared.segformer import EfficientSelfAttention, SegFormer
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
@@ -53,6 +54,7 @@ def test_the_attention_is_softmax_of_scaled_dot_products(reduction):
 def test_it_is_segmentation_models_pytorchs_network():
     original = smp.Segformer("mit_b0", encoder_weights=None, decoder_segmentation_channels=16, in_channels=1, classes=2)
     ours = SegFormer(1, 2, backbone="mit_b0", decoder_channels=16)
+    original.segmentation_head[0] = segmentation_layer(original.segmentation_head[0])  # another name, the same layer
     ours.model.load_state_dict(original.state_dict())
     image = torch.randn(2, 1, 64, 96, dtype=torch.float64)
     torch.testing.assert_close(ours.double().eval()(image), original.double().eval()(image))

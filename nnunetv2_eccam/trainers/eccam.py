@@ -135,16 +135,20 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
                 )
 
     def configure_optimizers(self) -> Any:
-        """Make nnU-Net's optimiser and schedule; heads that nothing supervises are not trained.
+        """Make nnU-Net's optimiser and schedule, for what is trained."""
+        self._freeze_spare_heads()
+        return super().configure_optimizers()
 
-        There are some where a subclass switches ``enable_deep_supervision`` off: several GPUs would wait for
-        their gradients. They stay in the network, whose weights fit that with side outputs.
+    def _freeze_spare_heads(self) -> None:
+        """Freeze the heads that nothing supervises: several GPUs would wait for their gradients.
+
+        There are some where a subclass switches ``enable_deep_supervision`` off. They stay in the network, whose
+        weights so fit that with side outputs.
         """
         decoder = getattr(unwrapped(self.network), "decoder", None)
         if not self.enable_deep_supervision and isinstance(decoder, Decoder):
             for head in decoder.spare_heads():
                 head.requires_grad_(False)
-        return super().configure_optimizers()
 
     def on_train_start(self) -> None:
         """Prepare the training; then, below all that nnU-Net prints, say what a study must know about it."""

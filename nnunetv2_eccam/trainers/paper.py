@@ -88,6 +88,7 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
 
     def configure_optimizers(self) -> tuple[Adam, CosineAnnealing]:
         """Give Adam with L2 weight decay and cosine annealing to 0 (IV.C)."""
+        self._freeze_spare_heads()
         optimizer = Adam(self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, CosineAnnealing(optimizer, self.initial_lr, self.num_epochs)
 
