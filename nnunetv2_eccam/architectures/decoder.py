@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
@@ -74,7 +74,11 @@ class Decoder(nn.Module):
         outputs: list[Tensor] = []
         for level, (upsampling, convs) in enumerate(zip(self.upsamplings, self.levels, strict=True)):
             skip = self.skip(level, maps[-2 - level], features)
-            features = convs(cat((upsampling(features), skip), 1))
+            assert isinstance(convs, nn.Sequential)
+            first, *rest = convs
+            features = first(upsampling(features), skip)
+            for conv in rest:
+                features = conv(features)
             if self.deep_supervision:
                 outputs.append(self.seg_layers[str(level)](features))
         if self.deep_supervision:

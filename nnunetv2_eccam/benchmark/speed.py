@@ -4,8 +4,9 @@
   python -m nnunetv2_eccam.benchmark.speed --help    sizes, batch, repeats
 
 Every ratio is of two networks with the same stages, widths, patch, batch and norm, timed in turn in one run.
-The floor is the time that the forward pass's multiply-adds would take at the measured rate of a plain
-convolution, or its bytes at the measured rate of a copy, whichever is longer.
+The floor is the sum over the forward pass's convolutions, attention and norms of the time that its multiply-adds would
+take at the rate of a plain 3x3 convolution of the stage's width on the stage's map, or its bytes at the rate of a copy,
+whichever is longer; both rates are measured in the same run. docs/speed.md says what is in it, and what was found.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
 from nnunetv2_eccam.benchmark.measure import (
     Cost,
     Machine,
-    forward_bytes,
     forward_gflops,
     forward_job,
+    forward_layers,
     interleaved_seconds,
     measure_machine,
     median_ratio,
+    peak_bytes,
     step_job,
     training_memory,
 )
@@ -76,23 +78,28 @@ def networks(widths: Sequence[int], patch: Sequence[int]) -> list[tuple[str, str
 
 
 def measure(
-    rows: Sequence[tuple[str, str, Any]], image: torch.Tensor, repeats: int, compiled: bool
+    rows: Sequence[tuple[str, str, Any]], image: torch.Tensor, machine: Machine, repeats: int, compiled: bool
 ) -> tuple[dict[str, Cost], dict[str, dict[str, list[float]]]]:
     """Measure every row; give its costs, and the seconds of each round for the ratios."""
     device, amp = image.device, image.device.type == "cuda"
     jobs: dict[str, list[Any]] = {"forward": [], "step": []}
-    static: dict[str, tuple[int, float, int, int]] = {}
+    static: dict[str, tuple[int, float, float, int, int]] = {}
     for name, _, network in tqdm(rows, desc="counting", file=sys.stderr):
         network.to(device)
         network.decoder.deep_supervision = False
         size = sum(p.numel() for p in network.parameters())
-        gflops, moved = forward_gflops(network, image), forward_bytes(network, image)
+        gflops = forward_gflops(network, image)
+        floor = machine.floor_seconds(forward_layers(network, image, amp))
         run: Any = torch.compile(network) if compiled else network
         jobs["forward"].append(forward_job(run, image, amp))
         network.decoder.deep_supervision = True
-        memory = training_memory(network, image, amp)
-        static[name] = (size, gflops, memory, moved)
-        jobs["step"].append(step_job(run, image, amp))
+        step = step_job(run, image, amp)
+        step()
+        network.zero_grad(set_to_none=True)
+        peak = peak_bytes(step, device) + sum(p.numel() * p.element_size() for p in network.parameters())
+        network.zero_grad(set_to_none=True)
+        static[name] = (size, gflops, floor, peak if compiled else training_memory(run, image, amp), peak)
+        jobs["step"].append(step)
     seconds: dict[str, dict[str, list[float]]] = {}
     for kind, supervised in (("forward", False), ("step", True)):
         for _, _, network in rows:
@@ -104,11 +111,12 @@ def measure(
             size,
             gflops,
             statistics.median(seconds["forward"][name]),
+            floor,
             statistics.median(seconds["step"][name]),
             memory,
-            moved,
+            peak,
         )
-        for name, (size, gflops, memory, moved) in static.items()
+        for name, (size, gflops, floor, memory, peak) in static.items()
     }
     return costs, seconds
 
@@ -117,25 +125,27 @@ def table(
     rows: Sequence[tuple[str, str, Any]],
     costs: dict[str, Cost],
     seconds: dict[str, dict[str, list[float]]],
-    machine: Machine,
 ) -> str:
     """Lay the measurements out as a Markdown table; ratios are to the PlainConvUNet of the same norm."""
     lines = [
         "| network | parameters, M | multiply-adds, G | forward, ms | ratio | floor, ms | forward / floor "
-        "| training step, ms | ratio | training memory, MiB | ratio |",
-        "| --- |" + " ---: |" * 10,
+        "| training step, ms | ratio | kept, MiB | ratio | peak, MiB | ratio |",
+        "| --- |" + " ---: |" * 12,
     ]
     for name, reference, _ in rows:
-        cost, floor = costs[name], machine.floor_seconds(costs[name])
+        cost = costs[name]
 
         def ratio(kind: str, name: str = name, reference: str = reference) -> str:
             return f"{median_ratio(seconds[kind][name], seconds[kind][reference]):.2f}" if reference else ""
 
-        memory = f"{cost.memory_bytes / costs[reference].memory_bytes:.2f}" if reference else ""
+        kept = f"{cost.memory_bytes / costs[reference].memory_bytes:.2f}" if reference else ""
+        peak = f"{cost.peak_bytes / costs[reference].peak_bytes:.2f}" if reference else ""
         lines.append(
             f"| {name} | {cost.parameters / 1e6:.2f} | {cost.gflops:.2f} | {cost.forward_seconds * 1e3:.1f} "
-            f"| {ratio('forward')} | {floor * 1e3:.1f} | {cost.forward_seconds / floor:.1f} "
-            f"| {cost.step_seconds * 1e3:.1f} | {ratio('step')} | {cost.memory_bytes / 2**20:.0f} | {memory} |"
+            f"| {ratio('forward')} | {cost.floor_seconds * 1e3:.1f} "
+            f"| {cost.forward_seconds / cost.floor_seconds:.1f} "
+            f"| {cost.step_seconds * 1e3:.1f} | {ratio('step')} "
+            f"| {cost.memory_bytes / 2**20:.0f} | {kept} | {cost.peak_bytes / 2**20:.0f} | {peak} |"
         )
     return "\n".join(lines)
 
@@ -154,19 +164,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = torch.device(name)
         on_gpu = device.type == "cuda"
         batch = arguments.batch or (12 if on_gpu else 2)
-        machine = measure_machine(device, on_gpu)
+        sizes = [[n // 2**stage for n in arguments.patch] for stage in range(len(arguments.widths))]
+        machine = measure_machine(device, on_gpu, list(zip(arguments.widths, sizes, strict=True)), batch)
         image = torch.randn(batch, 1, *arguments.patch, device=device)
         rows = networks(arguments.widths, arguments.patch)
-        costs, seconds = measure(rows, image, arguments.repeats, compiled=on_gpu)
+        costs, seconds = measure(rows, image, machine, arguments.repeats, compiled=on_gpu)
         what = torch.cuda.get_device_name() + ", compiled, AMP" if on_gpu else f"CPU, {torch.get_num_threads()} threads"
         print(
             f"\n{what}; torch {torch.__version__}; patch {arguments.patch}, batch {batch}, {arguments.repeats} rounds"
         )
-        print(
-            f"measured rates: {machine.multiply_adds_per_second / 1e9:.0f} G multiply-adds/s of a plain 3x3 "
-            f"convolution, {machine.bytes_per_second / 1e9:.1f} GB/s of a copy\n"
+        rates = ", ".join(
+            f"{rate / 1e9:.0f} ({width} channels, {'x'.join(map(str, size))})"
+            for width, (size, rate) in zip(arguments.widths, machine.multiply_adds_per_second.items(), strict=True)
         )
-        print(table(rows, costs, seconds, machine))
+        print(
+            f"measured rates: G multiply-adds/s of a plain 3x3 convolution {rates}; "
+            f"{machine.bytes_per_second / 1e9:.1f} GB/s of a copy\n"
+        )
+        print(table(rows, costs, seconds))
     return 0
 
 

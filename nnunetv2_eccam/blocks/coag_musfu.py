@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
@@ -66,7 +65,7 @@ class CoAGMuSFu(nn.Module):
             return scales
         if self.fuse is None:
             return attended + scales
-        fused: Tensor = self.fuse(torch.cat((attended, scales), 1))
+        fused: Tensor = self.fuse(attended, scales)
         return fused
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from nnunetv2_eccam.blocks.recomputation import concatenate, convolve
+
 _FUNCTIONAL = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -134,9 +136,13 @@ class ConvNormNonlin(nn.Module):
         self.norm = ops.norm(output_channels)
         self.nonlin = ops.activation()
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Apply the layer."""
-        output: Tensor = self.nonlin(self.norm(self.dropout(self.conv(features))))
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Apply the layer to a map, or to the concatenation of several, which is not kept for the backward pass."""
+        if len(maps) == 1 or not self.training:  # the layer itself, which others may watch
+            convolved = self.conv(concatenate(maps))
+        else:
+            convolved = convolve(maps, [self.conv.weight], self.conv.bias, self.stride, self.conv.padding)
+        output: Tensor = self.nonlin(self.norm(self.dropout(convolved)))
         return output
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:

@@ -22,6 +22,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nnunetv2_eccam.blocks.convolution import LayerOps, feature_map_volume
+from nnunetv2_eccam.blocks.recomputation import convolve, is_recomputable, normalised_branch, sum_kernels
+
+RECOMPUTED_UP_TO = 128
+"""Input channels up to which training computes a one-dimensional kernel's output anew rather than keep it: each
+value of it costs as many multiply-adds as there are channels, and the maps with few channels are the large ones."""
 
 
 class EnhancedConvolution(nn.Module):
@@ -77,12 +82,13 @@ class EnhancedConvolution(nn.Module):
         if self.norm_per_branch and (self.training or not self._norms_fold()):
             summed = self.norms[0](self.square(features))
             for norm, conv in zip(list(self.norms)[1:], self.asymmetric, strict=True):
-                summed = summed + norm(conv(features))
+                summed = summed + self._branch(features, conv, norm)
             summed = self.dropout(summed)
         elif self.norm_per_branch:
             summed = self._convolve(features, *self.folded_kernel())
         else:
-            summed = self.norms[0](self.dropout(self._convolve(features, self.summed_kernel(), self.square.bias)))
+            convolved = convolve([features], self._kernels(), self.square.bias, self.stride, self.square.padding)
+            summed = self.norms[0](self.dropout(convolved))
         output: Tensor = self.nonlin(summed)
         return output
 
@@ -92,10 +98,7 @@ class EnhancedConvolution(nn.Module):
         Returns:
             ``(output_channels, input_channels, *kernel_size)``.
         """
-        kernel: Tensor = self.square.weight
-        for conv in self.asymmetric:
-            kernel = kernel + _centred(cast(Tensor, conv.weight), kernel.shape[2:])
-        return kernel
+        return sum_kernels(self._kernels())
 
     def folded_kernel(self) -> tuple[Tensor, Tensor]:
         """Give the one kernel and bias that equal the branches with their batch norms in eval mode.
@@ -114,6 +117,17 @@ class EnhancedConvolution(nn.Module):
             kernel = kernel + _centred(scaled, kernel.shape[2:])
             bias = bias + shift + (0 if conv.bias is None else scale * conv.bias)
         return kernel, bias
+
+    def _kernels(self) -> list[Tensor]:
+        return [self.square.weight, *(cast(Tensor, conv.weight) for conv in self.asymmetric)]
+
+    def _branch(self, features: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
+        if features.shape[1] <= RECOMPUTED_UP_TO and is_recomputable(norm):
+            assert isinstance(norm, _BatchNorm)
+            weight, padding = cast(Tensor, conv.weight), cast(tuple[int, ...], conv.padding)
+            return normalised_branch(features, weight, norm, self.stride, padding)
+        output: Tensor = norm(conv(features))
+        return output
 
     def _convolve(self, features: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         return self.ops.functional_conv(features, kernel, bias, stride=self.stride, padding=self.square.padding)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps, feature_map_volume
@@ -100,7 +99,7 @@ class MultiScale(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Gather the scales."""
         scales = [features, self.pointwise(features), *(branch(features) for branch in self.dilated)]
-        restored: Tensor = self.restore(torch.cat(scales, 1))
+        restored: Tensor = self.restore(*scales)
         return restored
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_CHANNELS_OF_THE_KERNEL = 8
+"""Torch's fused kernels want a multiple of this many channels in half precision, of four in single, on a GPU."""
+
 AttentionScale = float | Literal["1/sqrt(C)"]
 
 
@@ -51,7 +54,8 @@ class SpatialCorrelation(nn.Module):
             positions, gathered_from = (_as_sequence(tensor.to(kept)) for tensor in (features, values))
             queries = positions * _tempering(positions.detach(), scale)
             gathered = F.scaled_dot_product_attention(queries, positions, gathered_from, scale=scale)
-        return gathered.squeeze(1).transpose(1, 2).reshape(values.shape).to(values.dtype)
+        gathered = gathered[:, 0, :, : values.shape[1]]
+        return gathered.transpose(1, 2).reshape(values.shape).to(values.dtype)
 
 
 def _tempering(positions: Tensor, scale: float) -> Tensor:
@@ -69,5 +73,10 @@ def _tempering(positions: Tensor, scale: float) -> Tensor:
 
 
 def _as_sequence(features: Tensor) -> Tensor:
-    """Give ``(B, 1, N, C)`` in that memory order: for any other, torch falls back to a kernel that holds S."""
-    return features.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)
+    """Give ``(B, 1, N, C)`` in that memory order, with zeros up to the next multiple of eight channels.
+
+    For any other order, and on a GPU for other channels, torch falls back to a kernel that holds S.
+    """
+    sequence = features.flatten(2).transpose(1, 2)
+    missing = -sequence.shape[2] % _CHANNELS_OF_THE_KERNEL
+    return (F.pad(sequence, (0, missing)) if missing else sequence.contiguous()).unsqueeze(1)

@@ -1,0 +1,251 @@
+"""Convolutions that keep less for the backward pass: what is cheap is computed there anew.
+
+Autograd keeps a convolution's input and kernel, and a normalisation's input. Where these are put together from
+tensors that are kept anyway, or follow from them by a cheap convolution, the copies need not be kept:
+
+- :func:`convolve` keeps neither the concatenation of its maps, whose gradients are taken one by one, nor the sum of
+  its kernels, which is added up again.
+- :func:`normalised_branch` does not keep the convolution's output, and convolves again.
+
+The results are the plain formulas'. Both are ordinary tensor operations to ``torch.compile``, with no break of the
+graph. It decides by itself what to keep, and where the backward pass repeats an operation of the forward pass it keeps
+the result; so :func:`normalised_branch` does not repeat its convolution, but folds the normalisation into it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def convolve(
+    maps: Sequence[Tensor],
+    kernels: Sequence[Tensor],
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> Tensor:
+    """Convolve the concatenation of maps with a sum of kernels, and keep neither.
+
+    Args:
+        maps: ``(B, C_m, *spatial)`` each, concatenated along the channels.
+        kernels: ``(C_out, sum of C_m, *size)`` each, odd along every axis; the first is the largest, and the
+            others are added at its centre.
+        bias: ``(C_out,)``, or None.
+        stride: one number per axis.
+        padding: one number per axis.
+
+    Returns:
+        ``(B, C_out, *spatial')``.
+    """
+    if (len(maps) > 1 or len(kernels) > 1) and torch.is_grad_enabled():
+        output: Tensor = _Convolution.apply(tuple(stride), tuple(padding), len(maps), bias, *maps, *kernels)
+        return output
+    return _convolution(concatenate(maps), sum_kernels(kernels), bias, stride, padding)
+
+
+def concatenate(maps: Sequence[Tensor]) -> Tensor:
+    """Concatenate maps along the channels."""
+    return maps[0] if len(maps) == 1 else torch.cat(list(maps), 1)
+
+
+def sum_kernels(kernels: Sequence[Tensor]) -> Tensor:
+    """Add kernels at the centre of the first, which is the largest."""
+    if len(kernels) == 1:
+        return kernels[0]
+    kernel = kernels[0].clone()
+    for smaller in kernels[1:]:
+        _centre(kernel, smaller).add_(smaller)
+    return kernel
+
+
+class _Convolution(torch.autograd.Function):
+    """See :func:`convolve`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, stride: tuple[int, ...], padding: tuple[int, ...], n_maps: int, bias: Tensor | None, *parts: Tensor
+    ) -> Tensor:
+        ctx.stride, ctx.padding, ctx.n_maps = stride, padding, n_maps
+        ctx.save_for_backward(*parts)
+        return _convolution(concatenate(parts[:n_maps]), sum_kernels(parts[n_maps:]), bias, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        maps, kernels = ctx.saved_tensors[: ctx.n_maps], ctx.saved_tensors[ctx.n_maps :]
+        bias_wanted, *wanted = ctx.needs_input_grad[3:]
+        kernel_wanted = any(wanted[ctx.n_maps :])
+        columns = sum_kernels(kernels).tensor_split(_starts(maps), 1)
+        of_maps: list[Tensor | None] = []
+        of_columns: list[Tensor] = []
+        of_bias: Tensor | None = None
+        for part, its_kernel, part_wanted in zip(maps, columns, wanted, strict=False):
+            asked = (part_wanted, kernel_wanted, bias_wanted and not of_maps)
+            of_map, of_kernel, found = _convolution_backward(gradient, part, its_kernel, ctx.stride, ctx.padding, asked)
+            of_maps.append(None if of_map is None else of_map.to(part.dtype))
+            of_columns += [] if of_kernel is None else [of_kernel]
+            of_bias = of_bias if found is None else found
+        if not kernel_wanted:
+            return (None, None, None, of_bias, *of_maps, *[None] * len(kernels))
+        whole = concatenate(of_columns)
+        return (None, None, None, of_bias, *of_maps, *(_centre(whole, part).to(part.dtype) for part in kernels))
+
+
+def normalised_branch(
+    features: Tensor, kernel: Tensor, norm: _BatchNorm, stride: Sequence[int], padding: Sequence[int]
+) -> Tensor:
+    """Convolve, and normalise by the batch's statistics as ``norm`` does in training, without keeping what is between.
+
+    Args:
+        features: ``(B, C, *spatial)``.
+        kernel: ``(C_out, C, *size)``.
+        norm: a batch norm for which :func:`is_recomputable` holds; its running statistics are updated.
+        stride: one number per axis.
+        padding: one number per axis.
+
+    Returns:
+        ``(B, C_out, *spatial')``.
+    """
+    output, mean, inverse_deviation = _NormalisedBranch.apply(
+        features, kernel, norm.weight, norm.bias, tuple(stride), tuple(padding), norm.eps
+    )
+    _update_running_statistics(norm, mean, inverse_deviation, output.numel() // output.shape[1])
+    result: Tensor = output
+    return result
+
+
+def is_recomputable(norm: nn.Module) -> bool:
+    """Say whether :func:`normalised_branch` does what ``norm`` does: batch norm, in training, over one process."""
+    return isinstance(norm, _BatchNorm) and not isinstance(norm, nn.SyncBatchNorm) and norm.training
+
+
+class _NormalisedBranch(torch.autograd.Function):
+    """See :func:`normalised_branch`.
+
+    The backward pass needs the normalised map, ``(W x - mean) / deviation``, which is a convolution of x with a
+    scaled kernel and a bias.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        convolved = _convolution(features, kernel, None, stride, padding)
+        output, mean, inverse_deviation = torch.native_batch_norm(convolved, weight, bias, None, None, True, 0.0, eps)
+        # So they are on every device already, but torch.compile takes a CPU's for half precision.
+        precise = torch.promote_types(kernel.dtype, torch.float32)
+        mean, inverse_deviation = mean.to(precise), inverse_deviation.to(precise)
+        ctx.stride, ctx.padding, ctx.eps, ctx.dtype = stride, padding, eps, convolved.dtype
+        ctx.save_for_backward(features, kernel, weight, mean, inverse_deviation)
+        ctx.mark_non_differentiable(mean, inverse_deviation)
+        return output, mean, inverse_deviation
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient = gradients[0]
+        features, kernel, weight, mean, inverse_deviation = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        scaled = kernel * inverse_deviation.view(-1, *[1] * (kernel.ndim - 1))
+        features, dtype = features.to(ctx.dtype), ctx.dtype
+        normalised = _convolution(
+            features, scaled.to(dtype), (-mean * inverse_deviation).to(dtype), ctx.stride, ctx.padding
+        )
+        scale = inverse_deviation if weight is None else weight * inverse_deviation
+        of_convolved, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient.to(dtype),
+            normalised,
+            scale,
+            None,
+            None,
+            torch.zeros_like(mean),
+            torch.ones_like(mean),
+            True,
+            ctx.eps,
+            [True, True, True],
+        )
+        of_features, of_kernel, _ = _convolution_backward(
+            of_convolved, features, kernel, ctx.stride, ctx.padding, (wanted[0], wanted[1], False)
+        )
+        return (
+            of_features if wanted[0] else None,
+            None if of_kernel is None else of_kernel.to(kernel.dtype),
+            of_weight if wanted[2] else None,
+            of_bias if wanted[3] else None,
+            None,
+            None,
+            None,
+        )
+
+
+def _update_running_statistics(norm: _BatchNorm, mean: Tensor, inverse_deviation: Tensor, count: int) -> None:
+    """Do what torch's batch norm does in training."""
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    with torch.no_grad():
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
+        share: Tensor | float = norm.momentum if norm.momentum is not None else 1 / norm.num_batches_tracked.double()
+        variance = (inverse_deviation.pow(-2) - norm.eps).clamp(min=0) * (count / (count - 1))
+        for running, now in ((norm.running_mean, mean), (norm.running_var, variance)):
+            running.add_(((now - running) * share).to(running.dtype))
+
+
+def _convolution(
+    features: Tensor, kernel: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
+) -> Tensor:
+    output: Tensor = _CONVOLUTIONS[features.ndim - 2](features, kernel, bias, stride, padding)
+    return output
+
+
+def _convolution_backward(
+    gradient: Tensor,
+    features: Tensor,
+    kernel: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Give the gradients of a convolution's input, kernel and bias, in the gradient's precision."""
+    zeros = [0] * len(stride)
+    found = torch.ops.aten.convolution_backward(
+        gradient,
+        features.to(gradient.dtype),
+        kernel.to(gradient.dtype),
+        [kernel.shape[0]],
+        stride,
+        padding,
+        [1] * len(stride),
+        False,
+        zeros,
+        1,
+        wanted,
+    )
+    return tuple(tensor if asked else None for tensor, asked in zip(found, wanted, strict=True))  # type: ignore[return-value]
+
+
+def _starts(maps: Sequence[Tensor]) -> list[int]:
+    """Give the channel at which each map but the first begins in the concatenation."""
+    return list(itertools.accumulate(part.shape[1] for part in maps[:-1]))
+
+
+def _centre(kernel: Tensor, smaller: Tensor) -> Tensor:
+    """Cut ``kernel`` to the size of ``smaller``, around its centre."""
+    for axis, (have, want) in enumerate(zip(kernel.shape[2:], smaller.shape[2:], strict=True), start=2):
+        kernel = kernel.narrow(axis, (have - want) // 2, want)
+    return kernel
