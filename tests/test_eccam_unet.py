@@ -104,6 +104,20 @@ def test_every_parameter_gets_a_gradient(dimension, norm, switches):
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_whoever_watches_a_decoder_level_sees_its_output(training):
+    """Class activation and attention maps ask for a layer by its name."""
+    network, seen = make(features=(4, 6, 8)).train(training), {}
+    for name, module in network.decoder.levels.named_children():
+
+        def see(_module, inputs, output, name=name):
+            seen[name] = len(inputs), output.shape
+
+        module.register_forward_hook(see)
+    network(torch.randn(2, 1, 16, 16))
+    assert seen == {"0": (2, (2, 6, 8, 8)), "1": (2, (2, 4, 16, 16))}
+
+
 def test_without_side_outputs_there_is_one_head_and_it_gets_a_gradient():
     network = make(side_outputs=False)
     assert len(network.decoder.seg_layers) == 1

@@ -10,6 +10,18 @@ from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
 
 
+class DecoderLevel(nn.Sequential):
+    """The convolutions of a level, the first of which takes several maps as one; see :class:`ConvNormNonlin`."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Convolve the concatenation of maps of one size."""
+        first, *rest = self
+        features: Tensor = first(*maps)
+        for layer in rest:
+            features = layer(features)
+        return features
+
+
 class Decoder(nn.Module):
     """Per level: transposed convolution, concatenation with the skip, plain convolutions, 1x1 head.
 
@@ -50,7 +62,7 @@ class Decoder(nn.Module):
             kernel_size = plan.kernel_sizes[n_levels - level - 1]
             self.upsamplings.append(ops.transposed_conv(below, skip, plan.strides[n_levels - level]))
             self.levels.append(
-                nn.Sequential(
+                DecoderLevel(
                     *(
                         ConvNormNonlin(2 * skip if position == 0 else skip, skip, kernel_size, ones, ops)
                         for position in range(n_convs)
@@ -74,11 +86,7 @@ class Decoder(nn.Module):
         outputs: list[Tensor] = []
         for level, (upsampling, convs) in enumerate(zip(self.upsamplings, self.levels, strict=True)):
             skip = self.skip(level, maps[-2 - level], features)
-            assert isinstance(convs, nn.Sequential)
-            first, *rest = convs
-            features = first(upsampling(features), skip)
-            for conv in rest:
-                features = conv(features)
+            features = convs(upsampling(features), skip)
             if self.deep_supervision:
                 outputs.append(self.seg_layers[str(level)](features))
         if self.deep_supervision:

@@ -22,6 +22,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from nnunetv2_eccam.blocks.recomputation import concatenate, convolve
 
 _FUNCTIONAL = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class LayerOps:
     def dimension(self) -> int:
         """Number of spatial dimensions, 1 to 3."""
         return int(convert_conv_op_to_dim(self.conv_op))
+
+    @property
+    def interpolation(self) -> str:
+        """Mode of ``interpolate`` that is linear along every axis."""
+        return _LINEAR[self.dimension]
 
     def conv(self, input_channels: int, output_channels: int, kernel_size: Sequence[int], **kwargs: Any) -> Any:
         """Make a bare convolution that keeps the size where its stride is 1."""

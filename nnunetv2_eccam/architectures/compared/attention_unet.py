@@ -18,8 +18,6 @@ from nnunetv2_eccam.architectures.encoder import Encoder
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import LayerOps
 
-_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
 
 class AttentionGate(nn.Module):
     """Grid-based additive attention (eq. 1-2, Fig. 2): each position of a skip map x times its coefficient.
@@ -43,7 +41,7 @@ class AttentionGate(nn.Module):
     def __init__(self, skip_channels: int, gating_channels: int, stride: Sequence[int], ops: LayerOps) -> None:
         super().__init__()
         ones = [1] * ops.dimension
-        self.interpolation = _INTERPOLATION[ops.dimension]
+        self.interpolation = ops.interpolation
         # Not ops.conv, which would pad a stride of three and more.
         self.skip_transform = ops.conv_op(skip_channels, skip_channels, tuple(stride), tuple(stride), bias=False)
         self.gating_transform = ops.conv(gating_channels, skip_channels, ones, bias=True)

@@ -40,8 +40,6 @@ from nnunetv2_eccam.architectures.encoder import Encoder
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import LayerOps
 
-_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
 
 class MSFACSA(UNetFamily):
     """MSF-ACSA: plain encoder, attention on every skip, a head at every level and their fusion.
@@ -97,7 +95,7 @@ class ScaleFusingDecoder(Decoder):
         self.fusion = segmentation_layer(
             ops.conv(n_levels * num_classes, num_classes, [1] * ops.dimension, bias=True)
         )
-        self.interpolation = _INTERPOLATION[ops.dimension]
+        self.interpolation = ops.interpolation
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor | list[Tensor]:
         """Decode the encoder's maps, highest resolution first; see :meth:`Decoder.forward`."""
@@ -106,7 +104,7 @@ class ScaleFusingDecoder(Decoder):
         for level, (upsampling, convs) in enumerate(zip(self.upsamplings, self.levels, strict=True)):
             gate = upsampling(features)
             skip = self.attentions[level](maps[-2 - level], gate)
-            features = convs(cat((gate, skip), 1))
+            features = convs(gate, skip)
             logits.append(self.seg_layers[str(level)](features))
         prediction = self.fuse(logits)
         return [prediction, *logits[-2::-1]] if self.deep_supervision else prediction
