@@ -33,17 +33,28 @@ def written_whole(target: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_json(target: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, whole or not at all, keeping the order of its keys.
+@contextmanager
+def saved(target: Path) -> Iterator[Path]:
+    """Do what :func:`written_whole` does, for users' own files: a disk that refuses is their error to mend.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written to.
     """
     try:
         with written_whole(target) as partial:
-            partial.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+            yield partial
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, whole or not at all, keeping the order of its keys.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written to.
+    """
+    with saved(target) as partial:
+        partial.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
 def read_json(source: Path) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from unet_plans import plan
 
 from nnunetv2_eccam.architectures.from_plans import CLASS_NAME
 from nnunetv2_eccam.cli import main
@@ -37,26 +38,11 @@ def plans_with(patch=(160, 192), n_stages=6) -> dict:
                 "patch_size": list(patch),
                 "median_image_size_in_voxels": [143.0, 191.5],
                 "spacing": [0.625, 0.625],
-                "architecture": {
-                    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-                    "arch_kwargs": {
-                        "n_stages": n_stages,
-                        "features_per_stage": [min(32 * 2**i, 512) for i in range(n_stages)],
-                        "conv_op": "torch.nn.modules.conv.Conv2d",
-                        "kernel_sizes": [[3, 3]] * n_stages,
-                        "strides": [[1, 1]] + [[2, 2]] * (n_stages - 1),
-                        "n_conv_per_stage": [2] * n_stages,
-                        "n_conv_per_stage_decoder": [2] * (n_stages - 1),
-                        "conv_bias": True,
-                        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
-                        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                        "dropout_op": None,
-                        "dropout_op_kwargs": None,
-                        "nonlin": "torch.nn.LeakyReLU",
-                        "nonlin_kwargs": {"inplace": True},
-                    },
-                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-                },
+                "architecture": plan(
+                    n_stages,
+                    features_per_stage=[min(32 * 2**i, 512) for i in range(n_stages)],
+                    n_conv_per_stage_decoder=[2] * (n_stages - 1),
+                ),
             },
             "3d_fullres": {
                 "data_identifier": "nnUNetPlans_3d_fullres",
@@ -64,25 +50,13 @@ def plans_with(patch=(160, 192), n_stages=6) -> dict:
                 "patch_size": [20, 320, 256],
                 "median_image_size_in_voxels": [20.0, 320.0, 319.0],
                 "spacing": [3.6, 0.625, 0.625],
-                "architecture": {
-                    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-                    "arch_kwargs": {
-                        "n_stages": 6,
-                        "features_per_stage": [32, 64, 128, 256, 320, 320],
-                        "conv_op": "torch.nn.modules.conv.Conv3d",
-                        **dimensions_3,
-                        "n_conv_per_stage": [2] * 6,
-                        "n_conv_per_stage_decoder": [2] * 5,
-                        "conv_bias": True,
-                        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                        "dropout_op": None,
-                        "dropout_op_kwargs": None,
-                        "nonlin": "torch.nn.LeakyReLU",
-                        "nonlin_kwargs": {"inplace": True},
-                    },
-                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-                },
+                "architecture": plan(
+                    6,
+                    3,
+                    features_per_stage=[32, 64, 128, 256, 320, 320],
+                    n_conv_per_stage_decoder=[2] * 5,
+                    **dimensions_3,
+                ),
             },
             "mine": {"inherits_from": "2d", "batch_size": 5},
         },

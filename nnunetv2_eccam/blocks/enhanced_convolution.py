@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -109,14 +108,13 @@ class EnhancedConvolution(nn.Module):
         Returns:
             kernel ``(output_channels, input_channels, *kernel_size)`` and bias ``(output_channels,)``.
         """
-        kernel = torch.zeros_like(self.square.weight)
-        bias = torch.zeros_like(kernel[:, 0].flatten(1)[:, 0])
+        kernels: list[Tensor] = []
+        bias = torch.zeros_like(self.square.weight[:, 0].flatten(1)[:, 0])
         for conv, norm in zip([self.square, *self.asymmetric], self.norms, strict=True):
             scale, shift = _as_affine(norm)
-            scaled = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
-            kernel = kernel + _centred(scaled, kernel.shape[2:])
+            kernels.append(conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1)))
             bias = bias + shift + (0 if conv.bias is None else scale * conv.bias)
-        return kernel, bias
+        return sum_kernels(kernels), bias
 
     def _kernels(self) -> list[Tensor]:
         return [self.square.weight, *(cast(Tensor, conv.weight) for conv in self.asymmetric)]
@@ -153,14 +151,6 @@ def one_dimensional_kernels(kernel_size: Sequence[int]) -> list[list[int]]:
     if len(wide) < 2:
         return []
     return [[size if axis == a else 1 for a, size in enumerate(kernel_size)] for axis in wide]
-
-
-def _centred(kernel: Tensor, size: Sequence[int]) -> Tensor:
-    """Zero-pad ``kernel`` to ``size``, keeping its centre."""
-    padding: list[int] = []
-    for have, want in zip(reversed(kernel.shape[2:]), reversed(size), strict=True):
-        padding += [(want - have) // 2] * 2
-    return F.pad(kernel, padding)
 
 
 def _as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

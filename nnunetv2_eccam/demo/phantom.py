@@ -119,14 +119,14 @@ def generate_case(seed: int, number: int) -> Case:
     for structure in SURROUNDINGS + LOOK_ALIKES:
         shape = _vary(structure.shape, rng)
         level = structure.signal * rng.normal(1, 0.05)
-        distance = _distance(points, shape)
+        distance = surface_distance(points, shape)
         if structure.coat:
-            _paint(signal, distance - structure.coat, structure.coat_signal, edge)
-        _paint(signal, distance, level, edge)
-    atrium = np.stack([_distance(points, _vary(shape, rng)) for shape in ATRIUM]).min(axis=0)
-    _paint(signal, atrium - ATRIUM_WALL, WALL, edge)
-    _paint(signal, _distance(points, _vary(MITRAL_VALVE, rng)), POOL, edge)
-    _paint(signal, atrium, POOL * rng.normal(1, 0.05), edge)
+            paint(signal, distance - structure.coat, structure.coat_signal, edge)
+        paint(signal, distance, level, edge)
+    atrium = np.stack([surface_distance(points, _vary(shape, rng)) for shape in ATRIUM]).min(axis=0)
+    paint(signal, atrium - ATRIUM_WALL, WALL, edge)
+    paint(signal, surface_distance(points, _vary(MITRAL_VALVE, rng)), POOL, edge)
+    paint(signal, atrium, POOL * rng.normal(1, 0.05), edge)
     return Case(_scan(signal, spacing, rng), (atrium < 0).astype(np.uint8), spacing)
 
 
@@ -149,14 +149,15 @@ def _patient_points(
     axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(size, spacing, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"))
     about_z, about_x, about_y = np.deg2rad(rng.normal(0, (11, 5, 5)))
-    turn = _rotation(2, about_z) @ _rotation(0, about_x) @ _rotation(1, about_y)
+    turn = rotation(2, about_z) @ rotation(0, about_x) @ rotation(1, about_y)
     scale = rng.uniform(0.9, 1.1, 3)
     shift = rng.uniform((-8, -5, -5), (8, 11, 5))
     moved = np.einsum("ij,jxyz->ixyz", turn, grid - shift[:, None, None, None])
     return np.asarray(moved / scale[:, None, None, None], np.float32)
 
 
-def _rotation(axis: int, angle: float) -> npt.NDArray[np.float64]:
+def rotation(axis: int, angle: float) -> npt.NDArray[np.float64]:
+    """Give the matrix, (3, 3), that turns by an angle (radians) about an axis."""
     first, second = (axis + 1) % 3, (axis + 2) % 3
     matrix = np.eye(3)
     matrix[first, first] = matrix[second, second] = np.cos(angle)
@@ -193,7 +194,7 @@ def _moved(point: tuple[float, float, float], rng: np.random.Generator) -> tuple
     return float(x), float(y), float(z)
 
 
-def _distance(points: Array, shape: Ellipsoid | Tube) -> Array:
+def surface_distance(points: Array, shape: Ellipsoid | Tube) -> Array:
     """Give the distance (mm) of each point to a shape's surface, negative inside; exact on the surface.
 
     Args:
@@ -218,7 +219,7 @@ def _distance(points: Array, shape: Ellipsoid | Tube) -> Array:
     return np.asarray(gap - shape.start_radius - along * (shape.end_radius - shape.start_radius), np.float32)
 
 
-def _paint(signal: Array, distance: Array, level: float, edge: float) -> None:
+def paint(signal: Array, distance: Array, level: float, edge: float) -> None:
     """Paint the inside of a surface in place, mixing the tissues over ``edge`` mm: the partial volume."""
     share = np.clip(0.5 - distance / edge, 0, 1)
     signal += share * (np.float32(level) - signal)

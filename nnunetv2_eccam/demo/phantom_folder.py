@@ -36,14 +36,14 @@ def write_phantom(folder: Path, labelled: int, unlabelled: int, seed: int) -> No
     for index, name in enumerate(tqdm(names, desc="phantom cases", unit="case", disable=None)):
         case = generate_case(seed, index + 1)
         images = "imagesTr" if index < labelled else "imagesTs"
-        _save(case.image, case.spacing, folder / images / f"{name}.nii.gz")
+        save_volume(case.image, case.spacing, folder / images / f"{name}.nii.gz")
         if index < labelled:
-            _save(case.label, case.spacing, folder / "labelsTr" / f"{name}.nii.gz")
+            save_volume(case.label, case.spacing, folder / "labelsTr" / f"{name}.nii.gz")
     (folder / "imagesTr" / f"._{names[0]}.nii.gz").write_bytes(STRAY_FILE)
     write_json(folder / "dataset.json", _description(names[:labelled], names[labelled:]))
 
 
-def _save(voxels: npt.NDArray[Any], spacing: tuple[float, float, float], target: Path) -> None:
+def save_volume(voxels: npt.NDArray[Any], spacing: tuple[float, float, float], target: Path) -> None:
     """Save an (x, y, z) array as NIfTI, with the origin in its centre."""
     import nibabel
 

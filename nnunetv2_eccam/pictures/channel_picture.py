@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import written_whole
+from nnunetv2_eccam.files import saved
 from nnunetv2_eccam.pictures.attention import ChannelWeights
 from nnunetv2_eccam.pictures.attention_picture import BLUE, COLOURS, RED
 from nnunetv2_eccam.pictures.figure_files import plain_settings, save_figure
@@ -37,11 +36,8 @@ def write_channel_table(weights: ChannelWeights, target: Path) -> None:
     table.writerow([weights.unit, *(f"channel_{number}" for number in range(weights.weights.shape[1]))])
     for row, values in zip(weights.rows, weights.weights, strict=True):
         table.writerow([row, *(f"{value:.6g}" for value in values)])
-    try:
-        with written_whole(target) as partial:
-            partial.write_text(text.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    with saved(target) as partial:
+        partial.write_text(text.getvalue(), encoding="utf-8")
 
 
 def write_channel_picture(systems: Mapping[str, ChannelWeights], case: str, target: Path, dpi: int = 200) -> None:

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import written_whole
+from nnunetv2_eccam.files import saved
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +37,5 @@ def save_figure(figure: Figure, target: Path, dpi: int) -> None:
         UserError: the file cannot be written.
     """
     ending = target.suffix.lower()
-    try:
-        with written_whole(target) as partial:
-            figure.savefig(partial, format=ending[1:], dpi=dpi, metadata=FORMATS[ending])
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    with saved(target) as partial:
+        figure.savefig(partial, format=ending[1:], dpi=dpi, metadata=FORMATS[ending])

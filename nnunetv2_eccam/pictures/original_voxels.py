@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import written_whole
+from nnunetv2_eccam.files import saved
 
 Array = npt.NDArray[Any]
 
@@ -182,8 +182,5 @@ def write_nifti(
         ):  # fmt: skip
             made.header[name] = source.header[name]
         made.header["pixdim"][:4] = source.header["pixdim"][:4]
-    try:
-        with written_whole(target) as partial:
-            nibabel.save(made, partial)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    with saved(target) as partial:
+        nibabel.save(made, partial)

@@ -8,8 +8,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import written_whole
+from nnunetv2_eccam.files import saved
 from nnunetv2_eccam.report.svg import COLOURS, TYPE, Figure, coordinate, mark_with_line, series, text_width
 
 ENDING = ".svg"
@@ -38,11 +37,8 @@ def write_figure(figure: Figure, folder: Path) -> Path:
         UserError: it cannot be written.
     """
     path = folder / (figure.name + ENDING)
-    try:
-        with written_whole(path) as partial:
-            partial.write_bytes(as_svg(figure).encode())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    with saved(path) as partial:
+        partial.write_bytes(as_svg(figure).encode())
     return path
 
 

@@ -7,8 +7,7 @@ import io
 import re
 from pathlib import Path
 
-from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import written_whole
+from nnunetv2_eccam.files import saved
 from nnunetv2_eccam.report.table import Cell, Column, Table, plain_lines
 
 ENDINGS = {".csv": "CSV", ".md": "Markdown", ".tex": "LaTeX"}
@@ -41,11 +40,8 @@ def write_table(table: Table, folder: Path) -> list[Path]:
     written = []
     for ending, text in zip(ENDINGS, (as_csv(table), as_markdown(table), as_latex(table)), strict=True):
         path = folder / (table.name + ending)
-        try:
-            with written_whole(path) as partial:
-                partial.write_bytes(text.encode())
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+        with saved(path) as partial:
+            partial.write_bytes(text.encode())
         written.append(path)
     return written
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from nnunetv2_eccam.demo.phantom import Array, Ellipsoid, Tube, _distance, _paint, _rotation
-from nnunetv2_eccam.demo.phantom_folder import _save
+from nnunetv2_eccam.demo.phantom import Array, Ellipsoid, Tube, paint, rotation, surface_distance
+from nnunetv2_eccam.demo.phantom_folder import save_volume
 from nnunetv2_eccam.files import write_json
 
 DATASET = "Dataset004_Hippocampus"
@@ -69,10 +69,10 @@ def generate_crop(seed: int, number: int) -> Crop:
     points = _anatomy(size, rng)
     signal = np.full(size, WHITE, np.float32)
     for shape, level in NEIGHBOURS:
-        _paint(signal, _distance(points, _vary(shape, rng)), level * rng.normal(1, 0.03), edge=1)
+        paint(signal, surface_distance(points, _vary(shape, rng)), level * rng.normal(1, 0.03), edge=1)
     thickness = rng.normal(0, 0.3)
-    inside = np.stack([_distance(points, shape) for shape in HIPPOCAMPUS]).min(axis=0) - np.float32(thickness)
-    _paint(signal, inside, HIPPOCAMPAL * rng.normal(1, 0.03), edge=1)
+    inside = np.stack([surface_distance(points, shape) for shape in HIPPOCAMPUS]).min(axis=0) - np.float32(thickness)
+    paint(signal, inside, HIPPOCAMPAL * rng.normal(1, 0.03), edge=1)
     tilt = rng.normal(0, 0.1, 2)
     anterior = points[1] + tilt[0] * points[0] + tilt[1] * points[2] > BOUNDARY
     label = np.where(anterior, LABELS["Anterior"], LABELS["Posterior"]) * (inside < 0)
@@ -85,7 +85,7 @@ def _anatomy(size: tuple[int, ...], rng: np.random.Generator) -> Array:
     grid = np.stack(np.meshgrid(*axes, indexing="ij"))
     turn = np.eye(3)
     for axis, angle in enumerate(np.deg2rad(rng.normal(0, (5, 4, 7)))):
-        turn = turn @ _rotation(axis, angle)
+        turn = turn @ rotation(axis, angle)
     shift = rng.uniform((-2.5, -3, -2.5), (2.5, 3, 2.5))[:, None, None, None]
     scale = rng.uniform(0.9, 1.1, 3)[:, None, None, None]
     points = np.einsum("ij,jxyz->ixyz", turn, grid - shift) / scale
@@ -135,7 +135,7 @@ def write_dataset(raw: Path, training: int, test: int, seed: int) -> Path:
         for kind, suffix, voxels in (("images", "_0000", crop.image), ("labels", "", crop.label)):
             target = folder / f"{kind}{part}" / f"hippocampus_{number:03d}{suffix}.nii.gz"
             target.parent.mkdir(parents=True, exist_ok=True)
-            _save(voxels, (1.0, 1.0, 1.0), target)
+            save_volume(voxels, (1.0, 1.0, 1.0), target)
     description: dict[str, Any] = {
         "channel_names": {"0": "MRI"},
         "labels": LABELS,

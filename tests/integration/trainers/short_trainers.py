@@ -23,21 +23,15 @@ class nnUNetTrainerECCaMIntegration(nnUNetTrainerECCaM):
     steps = 16
     validation_steps = 2
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by name
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def initialize(self) -> None:
+        """Build all, of the same seed for the same fold."""
         self.initial_lr = 0.1
         self.num_iterations_per_epoch = self.steps
         self.num_val_iterations_per_epoch = self.validation_steps
-        seed = 0 if fold == "all" else int(fold)
+        seed = 0 if self.fold == "all" else int(self.fold)
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the generator that nnU-Net's data loading draws from
+        super().initialize()
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """Make nnU-Net's optimiser and schedule, with less momentum."""
