@@ -35,6 +35,8 @@ class Invocation:
         self._process = subprocess.Popen(
             [sys.executable, str(STUBS), str(base.folder), *WORDS, "--work-dir", str(base.work), *words],
             stdout=handle, stderr=subprocess.STDOUT, start_new_session=True,
+            # The tests may run behind a shell's &, which ignores Ctrl-C for all that it starts; a terminal does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         os.close(handle)
         self.pid = self._process.pid
