@@ -95,12 +95,15 @@ def compare(
     differences = np.sort(np.round(first[paired] - second[paired], DECIMALS) + 0.0)
     n = len(differences)
     # One orientation for both orders of the systems, so that the same resamples are drawn.
-    turned = tuple(differences) < tuple(np.sort(-differences + 0.0))
-    oriented = np.sort(-differences + 0.0) if turned else differences
+    negated = np.sort(-differences + 0.0)
+    turned = tuple(differences) < tuple(negated)
+    oriented = negated if turned else differences
     mean = math.fsum(oriented) / n if n else math.nan
     low, high = interval_of_mean(oriented, None, confidence, n_bootstrap, seed)
     if turned:
         mean, low, high = -mean, -high, -low
+    elif np.array_equal(differences, negated):  # both orders are the same values: so is their interval, about 0
+        low, high = (low - high) / 2, (high - low) / 2
     statistic, p_value, exact = _wilcoxon(differences)
     return Comparison(
         n_pairs=n,
