@@ -9,11 +9,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 NAME = "Dataset001_Fake"
 COMMANDS = ("nnUNetv2_train", "nnUNetv2_predict", "nnUNetv2_eccam")
+
+
+def heed_interrupts() -> None:
+    """For the process that begins: the tests may run behind a shell's &, which switches Ctrl-C off for all it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 
 STUB = '''#!{python} -IS
 import gzip, json, os, sys, time

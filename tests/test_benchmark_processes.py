@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from benchmark_stubs import NAME, FakeBase
+from benchmark_stubs import NAME, FakeBase, heed_interrupts
 
 from nnunetv2_eccam.benchmark.attempts import process_start
 
@@ -35,8 +35,7 @@ class Invocation:
         self._process = subprocess.Popen(
             [sys.executable, str(STUBS), str(base.folder), *WORDS, "--work-dir", str(base.work), *words],
             stdout=handle, stderr=subprocess.STDOUT, start_new_session=True,
-            # The tests may run behind a shell's &, which ignores Ctrl-C for all that it starts; a terminal does not.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=heed_interrupts,
         )  # fmt: skip
         os.close(handle)
         self.pid = self._process.pid

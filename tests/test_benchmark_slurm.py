@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from benchmark_stubs import NAME, FakeBase
+from benchmark_stubs import NAME, FakeBase, heed_interrupts
 
 TESTS = Path(__file__).parent
 SCRIPT = TESTS / "slurm" / "single_node.sh"
@@ -49,6 +49,7 @@ def start(base: FakeBase, slurm: str, *words: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, str(TESTS / "benchmark_stubs.py"), str(base.folder), str(base.folder / "spec.yaml"), *words],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "SLURM_CONF": slurm},
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
 
 
