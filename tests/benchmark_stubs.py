@@ -18,7 +18,7 @@ COMMANDS = ("nnUNetv2_train", "nnUNetv2_predict", "nnUNetv2_eccam")
 
 
 def heed_interrupts() -> None:
-    """For the process that begins: the tests may run behind a shell's &, which switches Ctrl-C off for all it starts."""
+    """Heed Ctrl-C in the process that begins: a shell that runs the tests behind & has switched it off for them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
