@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from nnunetv2.run.run_training import maybe_load_checkpoint
 from small_training import make_trainer
 from torch import nn
 from unet_plans import plan
@@ -154,6 +157,61 @@ def test_a_checkpoint_is_continued_from(trained, nnunet_base, small_dataset, tmp
     assert all(torch.equal(value, expected[name]) for name, value in trainer.network.state_dict().items())
     assert trainer.current_epoch == 1
     assert "WARNING" not in capsys.readouterr().out
+
+
+class Stopped(Exception):
+    """The power is cut."""
+
+
+def drawing_by_epoch(trainer, stop_before: int | None = None):
+    """The trainer, with the same samples for the same epoch whenever it begins; and ended before one, if asked."""
+    begin = trainer.on_train_epoch_start
+
+    def begin_with_seed():
+        if trainer.current_epoch == stop_before:
+            raise Stopped
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(trainer.current_epoch)
+        begin()
+
+    trainer.on_train_epoch_start = begin_with_seed
+    return trainer
+
+
+@pytest.mark.parametrize("recipe", [trainers.nnUNetTrainerECCaM, trainers.nnUNetTrainerECCaMPaper])
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(nnunet_base, small_dataset, recipe, monkeypatch):
+    """Weights, momentum and moments, learning rate, moving averages, the choice of the best epoch."""
+    monkeypatch.setattr(recipe, "epochs", 5)  # which are saved each
+    monkeypatch.setattr(  # else the paper's recipe takes an epoch's length from the data
+        recipe, "get_tr_and_val_datasets", trainers.nnUNetTrainerECCaM.get_tr_and_val_datasets
+    )
+    ends = []
+    for stop in (None, 2):
+        trainer = make_trainer(recipe, nnunet_base, small_dataset())
+        torch.manual_seed(7)  # of the first weights
+        drawing_by_epoch(trainer, stop)
+        if stop is not None:
+            with pytest.raises(Stopped):
+                trainer.run_training()
+            trainer = drawing_by_epoch(make_trainer(recipe, nnunet_base, small_dataset()))
+            torch.manual_seed(8)  # what it goes on with comes from the file alone
+            maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+            assert trainer.current_epoch == stop
+        trainer.run_training()
+        ends.append(read_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth"))))
+        shutil.rmtree(trainer.output_folder)  # or the next would go on from this one
+    whole, continued = ends
+    for name, value in whole["network_weights"].items():
+        assert torch.equal(value, continued["network_weights"][name]), name
+    assert whole["current_epoch"] == continued["current_epoch"] == 5
+    states = [end["optimizer_state"] for end in ends]
+    for parameter, state in states[0]["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, states[1]["state"][parameter][name]), name
+    for name in ("train_losses", "val_losses", "mean_fg_dice", "ema_fg_dice", "lrs"):
+        logged = [end["logging"][name] for end in ends]
+        assert len(logged[0]) == 5
+        assert logged[0] == logged[1], name
 
 
 def test_the_compiled_network_saves_and_loads_without_the_wrappers_names(tmp_path):
