@@ -1,0 +1,117 @@
+"""The trainers of the annealed comparisons in docs/results.md: nnU-Net's schedule in small.
+
+nnU-Net lowers its learning rate once an epoch, and its shortened trainers keep 250 steps an epoch: five epochs end at a
+learning rate of 0.0023, where a thousand end at 0.00002, so a short training is cut off amid large steps. Here the same
+1250 steps are 25 epochs of 50, which end at 0.0006. Nothing else differs. nnU-Net finds these trainers where
+``nnUNet_extTrainer`` names their folder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+
+from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
+from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
+
+
+class Annealed(nnUNetTrainer):
+    """25 epochs of 50 steps, and of 5 batches for the pseudo Dice."""
+
+    def initialize(self) -> None:
+        """Set the length, and build all."""
+        self.num_epochs = 25
+        self.num_iterations_per_epoch = 50
+        self.num_val_iterations_per_epoch = 5
+        super().initialize()
+
+
+class nnUNetTrainer_25x50(Annealed):
+    """nnU-Net's own network."""
+
+
+class nnUNetTrainerECCaM_25x50(Annealed, nnUNetTrainerECCaM):
+    """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it."""
+
+
+class nnUNetTrainerECCaM_25x50_EC(nnUNetTrainerECCaM_25x50):
+    """EC without CoAG-MuSFu."""
+
+    network_switches = {"channel_correlation": False, "spatial_correlation": False, "multi_scale": False}
+
+
+class nnUNetTrainerECCaM_25x50_CaM(nnUNetTrainerECCaM_25x50):
+    """CoAG-MuSFu without EC."""
+
+    network_switches = {"enhanced_convolution": False}
+
+
+class ChangedNetwork(nnUNetTrainerECCaM_25x50):
+    """Base of the trainers below, whose change is no switch of the network's."""
+
+    @staticmethod
+    def changed(network: Any) -> nn.Module:
+        """Change the network that was built and initialised."""
+        raise NotImplementedError
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network and change it."""
+        return cls.changed(
+            super().build_network_architecture(
+                plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+            )
+        )
+
+
+class nnUNetTrainerECCaM_25x50_zero(ChangedNetwork):
+    """EC's one-dimensional kernels begin at zero, so that each block begins as a plain convolution."""
+
+    @staticmethod
+    def changed(network: Any) -> nn.Module:
+        """Set the kernels to zero."""
+        for block in network.modules():
+            if isinstance(block, EnhancedConvolution):
+                for conv in block.asymmetric:
+                    nn.init.zeros_(conv.weight)
+        return network
+
+
+class Residual(nn.Module):
+    """A bottleneck that is added to its input."""
+
+    def __init__(self, bottleneck: nn.Module) -> None:
+        super().__init__()
+        self.inner = bottleneck
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add the two."""
+        return features + self.inner(features)
+
+
+class nnUNetTrainerECCaM_25x50_residual(ChangedNetwork):
+    """CoAG-MuSFu is added to the encoder's features."""
+
+    @staticmethod
+    def changed(network: Any) -> nn.Module:
+        """Wrap the bottleneck."""
+        network.bottleneck = Residual(network.bottleneck)
+        return network
+
+
+class nnUNetTrainerECCaM_25x50_zero_residual(nnUNetTrainerECCaM_25x50_zero):
+    """Both changes."""
+
+    @staticmethod
+    def changed(network: Any) -> nn.Module:
+        """Make both."""
+        return nnUNetTrainerECCaM_25x50_residual.changed(nnUNetTrainerECCaM_25x50_zero.changed(network))

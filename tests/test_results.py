@@ -1,0 +1,55 @@
+"""What docs/results.md says to run: its specifications, configurations and trainers fit the package as it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
+from small_training import make_trainer
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+SPECS = sorted(RESULTS.glob("*.yaml"))
+
+
+@pytest.fixture
+def trainer_folder(monkeypatch):
+    """The folder of these trainers where nnU-Net searches, as the page says to set it."""
+    monkeypatch.setenv("nnUNet_extTrainer", str(RESULTS / "trainers"))
+
+
+def systems(spec):
+    """Trainer and configuration of each system of a specification."""
+    (default,) = spec["configurations"]
+    for system in spec["trainers"]:
+        words = {"trainer": system} if isinstance(system, str) else system
+        yield words["trainer"], words.get("configuration", default)
+
+
+@pytest.mark.parametrize("file", SPECS, ids=lambda file: file.stem)
+def test_every_trainer_is_found_and_every_configuration_is_there(file, trainer_folder):
+    added = set(json.loads((RESULTS / "heart_plans.json").read_text())["configurations"])
+    added |= set(json.loads((RESULTS.parents[1] / "plans_overrides" / "trial.json").read_text())["configurations"])
+    for trainer, configuration in systems(yaml.safe_load(file.read_text())):
+        assert find(trainer).__name__ == trainer
+        assert configuration in added
+
+
+@pytest.mark.parametrize(
+    "name", ["_25x50", "ECCaM_25x50", "ECCaM_25x50_EC", "ECCaM_25x50_CaM", "ECCaM_25x50_zero_residual"]
+)
+def test_the_annealed_trainers_end_at_a_small_step(name, trainer_folder, nnunet_base, small_dataset):
+    trainer_class = find(f"nnUNetTrainer{name}")
+    if name == "_25x50":  # which takes no switches
+        trainer_class.network_switches = {}
+    trainer = make_trainer(trainer_class, nnunet_base, small_dataset())
+    trainer.initialize()
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch) == (25, 50, 5)
+    trainer.lr_scheduler.step(24)
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (1 / 25) ** 0.9)
+    if "zero" in name:
+        fresh = [kernel for key, kernel in trainer.network.named_parameters() if ".asymmetric." in key]
+        assert fresh
+        assert not any(kernel.any() for kernel in fresh)
