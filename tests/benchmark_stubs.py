@@ -22,7 +22,7 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-STUB = '''#!{python} -IS
+STUB = """#!{python} -IS
 import gzip, json, os, sys, time
 words = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
 base = {base!r}
@@ -113,7 +113,7 @@ def evaluate():
 
 {{"nnUNetv2_train": train, "nnUNetv2_predict": predict, "nnUNetv2_eccam": evaluate}}[words[0]]()
 note("end")
-'''
+"""
 
 
 class FakeBase:

@@ -7,9 +7,7 @@ import itertools
 import numpy as np
 
 ORIENTATIONS = [
-    (axes, turned)
-    for axes in itertools.permutations(range(3))
-    for turned in itertools.product((False, True), repeat=3)
+    (axes, turned) for axes in itertools.permutations(range(3)) for turned in itertools.product((False, True), repeat=3)
 ]
 """All 48: the body's axis that each of the file's axes runs along, and whether it runs the other way."""
 

@@ -223,9 +223,7 @@ def test_without_a_reference_systems_are_compared_with_each_other(folders, capsy
     assert len(places(pixels, colours.LABELS[0], colours.FILL_OPACITY, 1.0)) > 500
     assert "DSC" not in capsys.readouterr().out
     with pytest.raises(UserError, match="needs two masks"):
-        write_overlay(
-            Overlay(folders / "images", None, {"A": folders / "A"}, slices="disagreement"), folders / "x.png"
-        )
+        write_overlay(Overlay(folders / "images", None, {"A": folders / "A"}, slices="disagreement"), folders / "x.png")
 
 
 def test_a_crop_is_the_labels_with_their_margin(folders):

@@ -21,6 +21,7 @@ from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
 
 KINDS = ["labels", "ignore", "regions", "regions_ignore"]
 
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trainer_class", [nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper])
 def test_a_step_of_training_and_of_validation_for_every_kind_of_labels(nnunet_base, small_dataset, kind, trainer_class):
