@@ -155,6 +155,17 @@ def test_what_a_program_sets_after_the_import_stays_in_force_and_children_inheri
     assert lines[:2] == [f"{ours} False", f"/mine{os.pathsep}{ours}"]
 
 
+UNCLEAR = () if sys.version_info >= (3, 13) else ("0", "many")  # which Python itself refuses from then on
+
+
+@pytest.mark.parametrize("said", ["1", "3", "", *UNCLEAR])
+def test_nnunet_takes_the_cores_that_the_user_says(installed, tmp_path, said):
+    """As every program does from Python 3.13 on; what is no number of cores changes nothing."""
+    code = "import multiprocessing, nnunetv2.run.run_training; print(multiprocessing.cpu_count())"
+    lines = installed.run(code, tmp_path, PYTHON_CPU_COUNT=said).stdout.splitlines()
+    assert lines[-1] == (said if said in ("1", "3") else str(os.cpu_count()))
+
+
 def test_the_switch_turns_it_off(installed, tmp_path):
     done = installed.run(FIND.format(names=("nnUNetTrainerECCaM",)), tmp_path, nnUNet_eccam_lookup="0")
     assert done.returncode != 0

@@ -163,8 +163,8 @@ def settings_of(job: Job) -> dict[str, str]:
         settings["nnUNet_results"] = str(job.place.results)
     if job.resources.device == "cpu" or not job.uses_gpu:
         # On a CPU, nnU-Net sets the threads to the number of cores that Python gives it, whatever OMP_NUM_THREADS says;
-        # from Python 3.13 on that number can be set too. Never OMP_THREAD_LIMIT: oneDNN waits for ever for the
-        # threads that it then does not get.
+        # that number has a variable too, which nnU-Net's programs follow before Python 3.13 by our look-up. Never
+        # OMP_THREAD_LIMIT: oneDNN waits for ever for the threads that it then does not get.
         threads = str(job.resources.cpus)
         settings |= {"OMP_NUM_THREADS": threads, "PYTHON_CPU_COUNT": threads}
     return settings
