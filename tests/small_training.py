@@ -27,7 +27,7 @@ def make_trainer(trainer_class, base: Path, dataset: int, configuration: str = "
     subclass = type(
         trainer_class.__name__,
         (trainer_class,),
-        {"network_switches": {**trainer_class.network_switches, **(switches or {})}},
+        {"network_switches": {**getattr(trainer_class, "network_switches", {}), **(switches or {})}},
     )
     trainer = subclass(plans, configuration, 0, dataset_json, torch.device("cpu"))
     trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 2, 1

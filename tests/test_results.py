@@ -41,10 +41,7 @@ def test_every_trainer_is_found_and_every_configuration_is_there(file, trainer_f
     "name", ["_25x50", "ECCaM_25x50", "ECCaM_25x50_EC", "ECCaM_25x50_CaM", "ECCaM_25x50_zero_residual"]
 )
 def test_the_annealed_trainers_end_at_a_small_step(name, trainer_folder, nnunet_base, small_dataset):
-    trainer_class = find(f"nnUNetTrainer{name}")
-    if name == "_25x50":  # which takes no switches
-        trainer_class.network_switches = {}
-    trainer = make_trainer(trainer_class, nnunet_base, small_dataset())
+    trainer = make_trainer(find(f"nnUNetTrainer{name}"), nnunet_base, small_dataset())
     trainer.initialize()
     assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch) == (25, 50, 5)
     trainer.lr_scheduler.step(24)
@@ -53,3 +50,4 @@ def test_the_annealed_trainers_end_at_a_small_step(name, trainer_folder, nnunet_
         fresh = [kernel for key, kernel in trainer.network.named_parameters() if ".asymmetric." in key]
         assert fresh
         assert not any(kernel.any() for kernel in fresh)
+        assert type(trainer.network.bottleneck).__name__ == "Residual"

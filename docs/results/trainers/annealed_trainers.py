@@ -48,42 +48,16 @@ class nnUNetTrainerECCaM_25x50_CaM(nnUNetTrainerECCaM_25x50):
     network_switches = {"enhanced_convolution": False}
 
 
-class ChangedNetwork(nnUNetTrainerECCaM_25x50):
-    """Base of the trainers below, whose change is no switch of the network's."""
-
-    @staticmethod
-    def changed(network: Any) -> nn.Module:
-        """Change the network that was built and initialised."""
-        raise NotImplementedError
-
-    @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: Any,
-        configuration_manager: Any,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        """Build the network and change it."""
-        return cls.changed(
-            super().build_network_architecture(
-                plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
-            )
-        )
-
-
-class nnUNetTrainerECCaM_25x50_zero(ChangedNetwork):
+class nnUNetTrainerECCaM_25x50_zero(nnUNetTrainerECCaM_25x50):
     """EC's one-dimensional kernels begin at zero, so that each block begins as a plain convolution."""
 
-    @staticmethod
-    def changed(network: Any) -> nn.Module:
-        """Set the kernels to zero."""
-        for block in network.modules():
+    def initialize(self) -> None:
+        """Build all, and set the kernels to zero."""
+        super().initialize()
+        for block in self.network.modules():
             if isinstance(block, EnhancedConvolution):
                 for conv in block.asymmetric:
                     nn.init.zeros_(conv.weight)
-        return network
 
 
 class Residual(nn.Module):
@@ -98,20 +72,25 @@ class Residual(nn.Module):
         return features + self.inner(features)
 
 
-class nnUNetTrainerECCaM_25x50_residual(ChangedNetwork):
+class nnUNetTrainerECCaM_25x50_residual(nnUNetTrainerECCaM_25x50):
     """CoAG-MuSFu is added to the encoder's features."""
 
-    @staticmethod
-    def changed(network: Any) -> nn.Module:
-        """Wrap the bottleneck."""
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network and wrap its bottleneck."""
+        network: Any = super().build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
         network.bottleneck = Residual(network.bottleneck)
         return network
 
 
-class nnUNetTrainerECCaM_25x50_zero_residual(nnUNetTrainerECCaM_25x50_zero):
+class nnUNetTrainerECCaM_25x50_zero_residual(nnUNetTrainerECCaM_25x50_zero, nnUNetTrainerECCaM_25x50_residual):
     """Both changes."""
-
-    @staticmethod
-    def changed(network: Any) -> nn.Module:
-        """Make both."""
-        return nnUNetTrainerECCaM_25x50_residual.changed(nnUNetTrainerECCaM_25x50_zero.changed(network))
