@@ -9,6 +9,8 @@ from torch._dynamo.utils import counters
 from unet_plans import plan
 
 from nnunetv2_eccam.architectures.from_plans import build_network
+from nnunetv2_eccam.benchmark.measure import step_job
+from nnunetv2_eccam.benchmark.speed import networks
 from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper
 
@@ -125,3 +127,15 @@ def test_an_image_that_must_be_padded_breaks_no_graph():
         logits = compiled.compiled(torch.randn(1, 1, 15, 21))
     assert logits.shape == (1, 3, 15, 21)
     assert (compiled.compilations, compiled.graph_breaks) == (1, {})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("row", range(4))
+def test_on_a_gpu_a_training_step_compiles_in_mixed_precision(row):
+    """Full widths and size: which kernels there are depends on them (Triton 3.6 failed in the paper's network's)."""
+    torch._dynamo.reset()
+    _, _, network = networks([32, 64, 128, 256, 512], [256, 256])[row]
+    network.cuda().decoder.deep_supervision = True
+    step_job(torch.compile(network), torch.randn(12, 1, 256, 256, device="cuda"), True)()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())

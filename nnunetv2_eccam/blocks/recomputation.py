@@ -9,7 +9,7 @@ tensors that are kept anyway, or follow from them by a cheap convolution, the co
 
 The results are the plain formulas'. Both are ordinary tensor operations to ``torch.compile``, with no break of the
 graph. It decides by itself what to keep, and where the backward pass repeats an operation of the forward pass it keeps
-the result; so :func:`normalised_branch` does not repeat its convolution, but folds the normalisation into it.
+the result; so :func:`normalised_branch` does not repeat its convolution, but convolves with the negative kernel.
 """
 
 from __future__ import annotations
@@ -131,8 +131,10 @@ def is_recomputable(norm: nn.Module) -> bool:
 class _NormalisedBranch(torch.autograd.Function):
     """See :func:`normalised_branch`.
 
-    The backward pass needs the normalised map, ``(W x - mean) / deviation``, which is a convolution of x with a
-    scaled kernel and a bias.
+    The backward pass takes the negative of the convolved map, ``(-W) x``, and of its mean: the normalised map changes
+    its sign, and of all gradients only the weight's does. (A scaled kernel with the bias ``-mean / deviation`` gives
+    the normalised map too, but torch.compile works the bias out in the forward pass, in a kernel that Triton 3.6
+    cannot compile.)
     """
 
     @staticmethod
@@ -161,23 +163,19 @@ class _NormalisedBranch(torch.autograd.Function):
         gradient = gradients[0]
         features, kernel, weight, mean, inverse_deviation = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        scaled = kernel * inverse_deviation.view(-1, *[1] * (kernel.ndim - 1))
         features, dtype = features.to(ctx.dtype), ctx.dtype
-        normalised = _convolution(
-            features, scaled.to(dtype), (-mean * inverse_deviation).to(dtype), ctx.stride, ctx.padding
-        )
-        scale = inverse_deviation if weight is None else weight * inverse_deviation
-        of_convolved, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+        negative = _convolution(features, -kernel.to(dtype), None, ctx.stride, ctx.padding)
+        of_convolved, of_negative_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient.to(dtype),
-            normalised,
-            scale,
+            negative,
+            weight,
             None,
             None,
-            torch.zeros_like(mean),
-            torch.ones_like(mean),
+            -mean,
+            inverse_deviation,
             True,
             ctx.eps,
-            [True, True, True],
+            [True, wanted[2], wanted[3]],
         )
         of_features, of_kernel, _ = _convolution_backward(
             of_convolved, features, kernel, ctx.stride, ctx.padding, (wanted[0], wanted[1], False)
@@ -185,7 +183,7 @@ class _NormalisedBranch(torch.autograd.Function):
         return (
             of_features if wanted[0] else None,
             None if of_kernel is None else of_kernel.to(kernel.dtype),
-            of_weight if wanted[2] else None,
+            -of_negative_weight if wanted[2] else None,
             of_bias if wanted[3] else None,
             None,
             None,
