@@ -265,27 +265,31 @@ def test_it_compiles_without_a_graph_break():
 # --- from nnU-Net's plans -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("max_stages", [None, 5])
 @pytest.mark.parametrize("n_stages", [2, 4, 5, 6, 8])
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("residual", [False, True])
-def test_any_plan_is_cut_to_at_most_five_stages(n_stages, dimension, residual):
-    patch = [4 * 2 ** min(n_stages - 1, 4)] * dimension
+def test_any_plan_keeps_all_its_stages_or_as_many_as_are_wanted(n_stages, dimension, residual, max_stages):
+    stages = min(n_stages, max_stages or n_stages)
+    patch = [2 * 2 ** (stages - 1)] * dimension
     architecture = plan(n_stages, dimension, residual=residual)
-    network = build_network(architecture, patch, 2, 3, deep_supervision=False).eval()
-    assert len(network.encoder.stages) == min(n_stages, 5)
+    network = build_network(architecture, patch, 2, 3, deep_supervision=False, max_stages=max_stages).eval()
+    assert len(network.encoder.stages) == stages
     if dimension == 2:
         assert network(torch.randn(1, 2, *patch)).shape == (1, 3, *patch)
 
 
 def test_the_decoders_convolutions_are_those_of_the_levels_that_remain():
-    arguments = network_arguments(plan(7), [64, 64])
+    arguments = network_arguments(plan(7), [64, 64], max_stages=5)
     assert arguments["n_conv_per_stage_decoder"] == [3, 4, 5, 6]  # of 1..6, the two deepest levels' are gone
+    assert network_arguments(plan(7), [64, 64])["n_conv_per_stage_decoder"] == [1, 2, 3, 4, 5, 6]
 
 
 def test_dilations_are_scaled_to_the_bottleneck_unless_given():
-    assert network_arguments(plan(6), [160, 192])["dilations"] == [2, 4, 6]
-    assert network_arguments(plan(6), [512, 512])["dilations"] == [6, 12, 18]
-    assert network_arguments(plan(6), [160, 192], {"dilations": [1, 3]})["dilations"] == [1, 3]
+    assert network_arguments(plan(5), [160, 192])["dilations"] == [2, 4, 6]
+    assert network_arguments(plan(6), [160, 192])["dilations"] == [1, 2, 3]
+    assert network_arguments(plan(6), [512, 512], max_stages=5)["dilations"] == [6, 12, 18]
+    assert network_arguments(plan(5), [160, 192], {"dilations": [1, 3]})["dilations"] == [1, 3]
 
 
 def test_an_argument_that_the_network_does_not_know_is_named():

@@ -60,11 +60,14 @@ def test_under_several_processes_every_head_gets_a_gradient(nnunet_base, small_d
     assert all(p.grad is not None for p in trainer.network.parameters())
 
 
-def test_a_plan_with_more_stages_gets_targets_for_the_stages_used(nnunet_base, small_dataset):
+@pytest.mark.parametrize("max_stages", [None, 3])
+def test_the_targets_are_those_of_the_stages_used(nnunet_base, small_dataset, max_stages):
     trainer = make_trainer(nnUNetTrainerECCaM, nnunet_base, small_dataset())
+    trainer.max_stages = max_stages
     n_stages = trainer.configuration_manager.network_arch_init_kwargs["n_stages"]
+    assert n_stages > 3
     scales = trainer._get_deep_supervision_scales()
-    assert len(scales) == min(n_stages, 5) - 1
+    assert len(scales) == (max_stages or n_stages) - 1
     assert scales[0] == [1, 1]
     trainer.enable_deep_supervision = False
     assert trainer._get_deep_supervision_scales() is None

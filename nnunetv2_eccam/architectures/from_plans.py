@@ -16,8 +16,8 @@ from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.multi_scale import dilations_for
 from nnunetv2_eccam.errors import UserError
 
-MAX_STAGES = 5
-"""The paper's depth (III): plans with more stages are cut to this."""
+PAPER_STAGES = 5
+"""The paper's depth (III)."""
 
 CLASS_NAME = f"{ECCaMUNet.__module__}.{ECCaMUNet.__qualname__}"
 
@@ -35,20 +35,24 @@ _OF_A_UNET = frozenset(inspect.signature(UNetPlan.of).parameters)
 
 
 def network_arguments(
-    architecture: Mapping[str, Any], patch_size: Sequence[int], switches: Mapping[str, Any] | None = None
+    architecture: Mapping[str, Any],
+    patch_size: Sequence[int],
+    switches: Mapping[str, Any] | None = None,
+    max_stages: int | None = None,
 ) -> dict[str, Any]:
     """Turn a configuration's architecture into :class:`ECCaMUNet`'s arguments.
 
     A configuration written for ``ECCaMUNet`` is taken as it is. One of nnU-Net's own (``PlainConvUNet``,
     or ``ResidualEncoderUNet``, of which stages, widths, kernels, strides, norm and nonlinearity are taken)
-    is cut to :data:`MAX_STAGES` stages, with two convolutions each where it counts residual blocks, and
-    the rates of MuS are scaled to the bottleneck that remains.
+    is cut to ``max_stages``, with two convolutions a stage where it counts residual blocks, and the rates of
+    MuS are scaled to its bottleneck.
 
     Args:
         architecture: the configuration's ``architecture`` entry: ``network_class_name``, ``arch_kwargs``,
             ``_kw_requires_import``.
         patch_size: the configuration's patch, voxels per axis.
         switches: arguments that go before the configuration's, from the trainer.
+        max_stages: stages of nnU-Net's own configurations to keep at most; None: all of them.
 
     Returns:
         arguments as a plans file states them: classes are dotted names.
@@ -58,7 +62,7 @@ def network_arguments(
     """
     arguments = dict(architecture["arch_kwargs"])
     if architecture["network_class_name"] != CLASS_NAME:
-        arguments = cut_to_depth(arguments)
+        arguments = cut_to_depth(arguments, max_stages)
     arguments.update(switches or {})
     if unknown := sorted(set(arguments) - SWITCHES):
         raise UserError(
@@ -70,14 +74,16 @@ def network_arguments(
     return arguments
 
 
-def cut_to_depth(arguments: Mapping[str, Any], max_stages: int = MAX_STAGES) -> dict[str, Any]:
+def cut_to_depth(arguments: Mapping[str, Any], max_stages: int | None = None) -> dict[str, Any]:
     """Keep the first stages of a U-Net's arguments, and of the arguments what this network shares with it.
 
     Args:
         arguments: ``arch_kwargs`` of a U-Net in nnU-Net's plans.
-        max_stages: stages to keep at most.
+        max_stages: stages to keep at most; None: all.
     """
-    n_stages = min(int(arguments["n_stages"]), max_stages)
+    n_stages = int(arguments["n_stages"])
+    if max_stages is not None:
+        n_stages = min(n_stages, max_stages)
     kept = {name: value for name, value in arguments.items() if name in SWITCHES}
     kept["n_stages"] = n_stages
     for name in ("features_per_stage", "kernel_sizes", "strides"):
@@ -113,6 +119,7 @@ def build_network(
     deep_supervision: bool,
     switches: Mapping[str, Any] | None = None,
     network: str = CLASS_NAME,
+    max_stages: int | None = None,
 ) -> PadsToMultiple:
     """Build and initialise the network of a configuration.
 
@@ -126,11 +133,12 @@ def build_network(
         switches: see :func:`network_arguments`.
         network: dotted path of the network's class, ``ECCaMUNet`` or a ``ComparedNetwork``, which is built
             from what the arguments say of a U-Net's stages.
+        max_stages: see :func:`network_arguments`.
 
     Raises:
         UserError: an argument that the network does not have, or a library that it needs is missing.
     """
-    stated = network_arguments(architecture, patch_size, switches)
+    stated = network_arguments(architecture, patch_size, switches, max_stages)
     arguments = dict(stated)
     for name in architecture["_kw_requires_import"]:
         if isinstance(arguments.get(name), str):

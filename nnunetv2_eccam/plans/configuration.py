@@ -12,7 +12,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_eccam.architectures.from_plans import (
     CLASS_NAME,
-    MAX_STAGES,
     SWITCHES,
     bottleneck_size,
     cut_to_depth,
@@ -82,7 +81,7 @@ def make_configuration(
 
 
 def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the override's arguments over the parent's, cut to the stages used."""
+    """Put the override's arguments over the parent's, cut to the stages that it wants at most."""
     given = dict(override.arch_kwargs)
     if unknown := sorted(set(given) - SWITCHES):
         raise UserError(
@@ -91,7 +90,9 @@ def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) ->
     inherited = dict(parent["architecture"]["arch_kwargs"])
     n_stages = given.pop("n_stages", None)
     if override.patch_size is not None:  # the parent's strides belong to the parent's patch
-        n_stages = n_stages or MAX_STAGES
+        if not isinstance(given.get("features_per_stage"), list):
+            raise UserError(f"{override.name}: an override with a patch_size must give features_per_stage, a list")
+        n_stages = n_stages or len(given["features_per_stage"])
         dimension = len(override.patch_size)
         inherited.update(
             n_stages=n_stages,
@@ -100,9 +101,7 @@ def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) ->
             n_conv_per_stage=[2] * n_stages,
             n_conv_per_stage_decoder=[2] * (n_stages - 1),
         )
-        if "features_per_stage" not in given:
-            raise UserError(f"{override.name}: an override with a patch_size must give features_per_stage")
-    arguments = cut_to_depth(inherited, n_stages or MAX_STAGES)
+    arguments = cut_to_depth(inherited, n_stages)
     stages = arguments["n_stages"]
     for name, value in given.items():
         per_stage = name in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage")

@@ -18,6 +18,7 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from torch.optim import Adam
 
+from nnunetv2_eccam.architectures.from_plans import PAPER_STAGES
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.losses.side_output import Supervision
 from nnunetv2_eccam.trainers.checkpoints import unwrapped
@@ -35,7 +36,8 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
     """Train as the paper says: optimiser, schedule, length, augmentation, sampling, choice of the epoch.
 
     =====================  ============================================================================
-    network                batch norm per EC branch, ReLU, max-pooling, the dot products as eq. 9 has them
+    network                five stages, batch norm per EC branch, ReLU, max-pooling, the dot products as eq. 9
+                           has them
     loss                   Dice on the prediction, cross-entropy on the side outputs (III.B)
     optimiser              Adam, learning rate 1e-5, cosine annealing over 150 epochs
     weight decay           1e-4 (MSD, KiTS19), 2e-4 (TCIA, Cardiac): the configurations of
@@ -56,6 +58,7 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
     """
 
     epochs: ClassVar[int | None] = 150
+    max_stages: ClassVar[int | None] = PAPER_STAGES
     supervision: ClassVar[Supervision] = "dice_main_ce_side"
     network_switches = {
         "norm_per_branch": True,
