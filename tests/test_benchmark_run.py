@@ -138,6 +138,11 @@ def test_a_changed_option_reruns_what_it_affects(base, tmp_path):
     spec.write_text(text.replace("[0, 1]", "[0]") + "evaluation: {nsd_tolerance_mm: 1}\nstatistics: {bootstrap: 100}\n")
     assert main(["benchmark", str(spec)]) == 0
     assert commands(base) == []
+    base.forget_calls()
+    spec.write_text(text.replace("[0, 1]", "[0]") + "evaluation: {nsd_tolerance_mm: 1, ignore_geometry: true}\n")
+    assert main(["benchmark", str(spec)]) == 0
+    assert commands(base) == ["evaluate"] * 4
+    assert all("--ignore-geometry" in call["words"] for call in base.calls())
 
 
 def test_a_fold_that_is_trained_anew_is_scored_anew(base):

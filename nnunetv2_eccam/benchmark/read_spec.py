@@ -163,6 +163,7 @@ def _evaluation(fields: Fields) -> Evaluation:
         nsd_tolerance_mm=cast(float, fields.number("nsd_tolerance_mm", 2.0, 0)),
         slices=fields.flag("slices", True),
         empty=fields.choice("empty", EMPTY_RULES, "undefined"),
+        ignore_geometry=fields.flag("ignore_geometry", False),
     )
     fields.finish()
     return evaluation

@@ -55,7 +55,9 @@ class ScoreJob(Job):
     def inputs(self) -> dict[str, Any]:
         """Give the predictions and the options."""
         evaluation = self.evaluation
-        options = {"nsd_tolerance_mm": evaluation.nsd_tolerance_mm, "empty": evaluation.empty}
+        options: dict[str, Any] = {"nsd_tolerance_mm": evaluation.nsd_tolerance_mm, "empty": evaluation.empty}
+        if evaluation.ignore_geometry:  # only then, so that scores from before this option are still good
+            options["ignore_geometry"] = True
         if self.fold is None:
             before = self.place.folders.job(self.needs[0]) / "done.json"
             return {**options, "cases": list(self.cases), "predictions": stamp(before)}
@@ -78,6 +80,7 @@ class ScoreJob(Job):
              "-djfile", str(place.dataset_json), "-pfile", str(place.plans_file), "-o", str(self.folder / "scores"),
              "-np", str(self.resources.cpus), "--nsd-tolerance", f"{evaluation.nsd_tolerance_mm:g}",
              "--hd95-of-empty", evaluation.empty, *(() if evaluation.slices else ("--no-slices",)),
+             *(("--ignore-geometry",) if evaluation.ignore_geometry else ()),
              "--cases", *self._cases()),
         )  # fmt: skip
 

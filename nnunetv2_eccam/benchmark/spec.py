@@ -36,11 +36,13 @@ class Evaluation:
         slices: whether slices are scored too.
         empty: the 95% Hausdorff distance of a structure that was missed altogether: ``undefined``, or the
             image's ``diagonal``.
+        ignore_geometry: compare voxel by voxel though headers differ, as nnU-Net does.
     """
 
     nsd_tolerance_mm: float = 2.0
     slices: bool = True
     empty: str = "undefined"
+    ignore_geometry: bool = False
 
 
 @dataclass(frozen=True)

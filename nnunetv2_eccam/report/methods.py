@@ -48,11 +48,15 @@ def _metrics(benchmark: Benchmark) -> str:
         " Per slice: DSC, sensitivity and precision of each slice along nnU-Net's slicing axis that holds the "
         "structure in the reference." if benchmark.slices else " Slices were not scored."
     )  # fmt: skip
+    headers = (
+        " Predictions and references were compared voxel by voxel, whatever their headers say."
+        if benchmark.ignore_geometry else ""
+    )  # fmt: skip
     return (
         "DSC = 2 TP / (2 TP + FP + FN), sensitivity = TP / (TP + FN), precision = TP / (TP + FP) over the voxels of a "
         "whole volume, for each label or region of dataset.json. HD95: the 95% Hausdorff distance in mm. NSD: the "
         f"normalised surface Dice, which counts surfaces at most {tolerance} apart as the same; both by surface area "
-        f"(Nikolov et al., JMIR 2021).{slices} Fractions are "
+        f"(Nikolov et al., JMIR 2021).{slices}{headers} Fractions are "
         "shown in percent."
     )
 

@@ -52,6 +52,7 @@ class Benchmark:
         slices: whether slices are scored too.
         nsd_tolerance_mm: of the normalised surface Dice.
         empty: how undefined distances were treated, as the evaluation was told; None: not at all.
+        ignore_geometry: headers were not compared.
         metric: by which systems are compared.
         confidence: of the intervals, from 0 to 1.
         bootstrap: resamples.
@@ -71,6 +72,7 @@ class Benchmark:
     slices: bool
     nsd_tolerance_mm: float | None
     empty: str | None
+    ignore_geometry: bool
     metric: Metric
     confidence: float
     bootstrap: int
@@ -126,6 +128,7 @@ def _benchmark(work_dir: Path, content: Any, where: str) -> Benchmark:
         slices=bool(evaluation.get("slices", True)),
         nsd_tolerance_mm=None if tolerance is None else float(tolerance),
         empty=None if evaluation.get("empty") is None else str(evaluation["empty"]),
+        ignore_geometry=bool(evaluation.get("ignore_geometry", False)),
         metric=metric_named(str(statistics.get("metric", "dsc")), where),
         confidence=float(statistics.get("confidence", 0.95)),
         bootstrap=int(statistics.get("bootstrap", 10000)),
