@@ -115,6 +115,22 @@ def test_it_opens_without_an_error_or_a_request_and_runs_no_name(opened, page):
     assert "This benchmark is not complete" in opened.execute_script("return document.body.innerText")
 
 
+def test_a_figures_file_looks_as_the_figure_on_the_page(opened, page):
+    drawn = (
+        "return [...arguments[0].querySelectorAll('path')].map((path) => { const style = getComputedStyle(path);"
+        "return ['fill', 'fillOpacity', 'stroke', 'strokeWidth', 'strokeDasharray', 'strokeOpacity']"
+        ".map((name) => style[name]) })"
+    )
+    files = sorted((page.parent / "figures").iterdir())
+    script = drawn.replace("arguments[0]", "document.getElementById(arguments[0]).querySelector('svg')")
+    on_page = [opened.execute_script(script, path.stem) for path in files]
+    assert any(len(paths) > 20 for paths in on_page)
+    for path, expected in zip(files, on_page, strict=True):
+        opened.get(path.as_uri())
+        found = opened.execute_script(drawn.replace("arguments[0]", "document"))
+        assert found[: len(expected)] == expected, path.name  # after them there is the legend
+
+
 def test_the_policy_stops_a_script_that_got_in(opened):
     opened.execute_script(
         "const script = document.createElement('script'); script.textContent = 'window.evil = 3';"
