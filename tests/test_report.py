@@ -440,7 +440,8 @@ def test_the_methods_give_this_benchmarks_numbers(small):
                                       "ignore_geometry": True}})  # fmt: skip
     html = write_report(work.work).read_text()
     for said in ("90% confidence intervals", "77 resamples", "seed 5", "at most 1.5 mm apart", "folds 0, 1 of",
-                 "HD95 is the image&#39;s diagonal", "Slices were not scored", "whatever their headers say"):  # fmt: skip
+                 "HD95 is the image&#39;s diagonal", "Slices were not scored",
+                 "whatever their headers say"):  # fmt: skip
         assert said in html
     assert not list((work.work / "report" / "tables").glob("*_slice.csv"))
 

@@ -30,22 +30,32 @@ def systems(spec):
 
 @pytest.mark.parametrize("file", SPECS, ids=lambda file: file.stem)
 def test_every_trainer_is_found_and_every_configuration_is_there(file, trainer_folder):
-    added = set(json.loads((RESULTS / "heart_plans.json").read_text())["configurations"])
-    added |= set(json.loads((RESULTS.parents[1] / "plans_overrides" / "trial.json").read_text())["configurations"])
+    files = [*RESULTS.glob("*_plans.json"), RESULTS.parents[1] / "plans_overrides" / "trial.json"]
+    added = {name for plans in files for name in json.loads(plans.read_text())["configurations"]}
     for trainer, configuration in systems(yaml.safe_load(file.read_text())):
         assert find(trainer).__name__ == trainer
         assert configuration in added
 
 
 @pytest.mark.parametrize(
-    "name", ["_25x50", "ECCaM_25x50", "ECCaM_25x50_EC", "ECCaM_25x50_CaM", "ECCaM_25x50_zero_residual"]
+    "name",
+    [
+        "_25x50",
+        "ECCaM_25x50",
+        "ECCaM_25x50_EC",
+        "ECCaM_25x50_CaM",
+        "ECCaM_25x50_zero_residual",
+        "_40x90",
+        "ECCaM_40x90",
+    ],
 )
 def test_the_annealed_trainers_end_at_a_small_step(name, trainer_folder, nnunet_base, small_dataset):
     trainer = make_trainer(find(f"nnUNetTrainer{name}"), nnunet_base, small_dataset())
     trainer.initialize()
-    assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch) == (25, 50, 5)
-    trainer.lr_scheduler.step(24)
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (1 / 25) ** 0.9)
+    epochs, steps = (40, 90) if "40x90" in name else (25, 50)
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (epochs, steps)
+    trainer.lr_scheduler.step(epochs - 1)
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (1 / epochs) ** 0.9)
     if "zero" in name:
         fresh = [kernel for key, kernel in trainer.network.named_parameters() if ".asymmetric." in key]
         assert fresh

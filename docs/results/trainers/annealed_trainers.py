@@ -2,8 +2,8 @@
 
 nnU-Net lowers its learning rate once an epoch, and its shortened trainers keep 250 steps an epoch: five epochs end at a
 learning rate of 0.0023, where a thousand end at 0.00002, so a short training is cut off amid large steps. Here the same
-1250 steps are 25 epochs of 50, which end at 0.0006. Nothing else differs. nnU-Net finds these trainers where
-``nnUNet_extTrainer`` names their folder.
+1250 steps are 25 epochs of 50, which end at 0.0006; on the GPU, 3600 are 40 of 90. Nothing else differs. nnU-Net
+finds these trainers where ``nnUNet_extTrainer`` names their folder.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
 class Annealed(nnUNetTrainer):
     """25 epochs of 50 steps, and of 5 batches for the pseudo Dice."""
 
+    length = (25, 50, 5)
+
     def initialize(self) -> None:
         """Set the length, and build all."""
-        self.num_epochs = 25
-        self.num_iterations_per_epoch = 50
-        self.num_val_iterations_per_epoch = 5
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = self.length
         super().initialize()
 
 
@@ -34,6 +34,18 @@ class nnUNetTrainer_25x50(Annealed):
 
 class nnUNetTrainerECCaM_25x50(Annealed, nnUNetTrainerECCaM):
     """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it."""
+
+
+class nnUNetTrainer_40x90(Annealed):
+    """nnU-Net's own network, on a GPU."""
+
+    length = (40, 90, 2)
+
+
+class nnUNetTrainerECCaM_40x90(Annealed, nnUNetTrainerECCaM):
+    """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it, on a GPU."""
+
+    length = (40, 90, 2)
 
 
 class nnUNetTrainerECCaM_25x50_EC(nnUNetTrainerECCaM_25x50):
