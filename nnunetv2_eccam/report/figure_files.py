@@ -93,7 +93,7 @@ def _palette() -> dict[str, str]:
 def _style() -> str:
     """Give the drawings' style without variables, which many programs that read SVG do not know.
 
-    A rule that takes the series' colour becomes one rule for each series.
+    What takes the series' colour becomes one rule for each series; the rest of its rule holds without a series too.
     """
     palette = _palette()
     rules = []
@@ -101,11 +101,11 @@ def _style() -> str:
         if "--c:" in content:  # names the variable itself
             continue
         names = [selector.strip() for selector in selectors.split(",")]
-        if "var(--c)" not in content:
-            rules.append((names, content))
-            continue
-        for index in range(COLOURS):
-            own = content.replace("var(--c)", palette[series(index)])
+        declarations = content.strip().rstrip(";").split(";")
+        coloured = ";".join(each for each in declarations if "var(--c)" in each)
+        rules.append((names, ";".join(each for each in declarations if "var(--c)" not in each)))
+        for index in range(COLOURS if coloured else 0):
+            own = coloured.replace("var(--c)", palette[series(index)])
             rules.append(([f".{series(index)}{name}" for name in names], own))
     return "".join(
         f"{','.join(names)}{{{_USE.sub(lambda use: palette[use[1]], content).strip()}}}" for names, content in rules
