@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from small_training import make_trainer, preprocessed
 from torch import nn
+from unet_plans import plan
 
 from nnunetv2_eccam import trainers
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
@@ -58,6 +60,13 @@ def test_under_several_processes_every_head_gets_a_gradient(nnunet_base, small_d
     batch = next(trainer.get_dataloaders()[0])
     loss(trainer.network.train()(batch["data"]), batch["target"]).backward()
     assert all(p.grad is not None for p in trainer.network.parameters())
+
+
+@pytest.mark.parametrize(("trainer_class", "n_stages"), [(nnUNetTrainerECCaM, 6), (nnUNetTrainerECCaMPaper, 5)])
+def test_of_nnunets_six_stages_the_papers_recipe_takes_five(trainer_class, n_stages):
+    configuration = SimpleNamespace(configuration={"architecture": plan(6)}, patch_size=[64, 64])
+    network = trainer_class.build_network_architecture(None, configuration, 1, 2)
+    assert len(network.encoder.stages) == n_stages
 
 
 @pytest.mark.parametrize("max_stages", [None, 3])
