@@ -18,9 +18,10 @@ from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
 
 
 class Annealed(nnUNetTrainer):
-    """25 epochs of 50 steps, and of 5 batches for the pseudo Dice."""
+    """A training of a length of its own."""
 
     length = (25, 50, 5)
+    """Epochs, steps of each, and batches of each for the pseudo Dice."""
 
     def initialize(self) -> None:
         """Set the length, and build all."""
@@ -42,10 +43,8 @@ class nnUNetTrainer_40x90(Annealed):
     length = (40, 90, 2)
 
 
-class nnUNetTrainerECCaM_40x90(Annealed, nnUNetTrainerECCaM):
+class nnUNetTrainerECCaM_40x90(nnUNetTrainer_40x90, nnUNetTrainerECCaM):
     """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it, on a GPU."""
-
-    length = (40, 90, 2)
 
 
 class nnUNetTrainerECCaM_25x50_EC(nnUNetTrainerECCaM_25x50):
