@@ -1,4 +1,4 @@
-# GNU make and a POSIX shell; nothing else needs to be installed but Python 3.10 to 3.13.
+# GNU make and a POSIX shell; nothing else needs to be installed but Python 3.11 to 3.13.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ WORK_DIR ?= demo_run
 
 # An interpreter that nnU-Net supports: the first of these that is there, or the one given as PYTHON=.
 PYTHON ?=
-CANDIDATES := python3.13 python3.12 python3.11 python3.10 python3 python
+CANDIDATES := python3.13 python3.12 python3.11 python3 python
 
 .PHONY: help install demo test lint benchmark clean
 .DEFAULT_GOAL := help
@@ -26,9 +26,9 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	@python=; \
-	fits='import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))'; \
+	fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; \
 	if [ -n "$(PYTHON)" ]; then \
-	  "$(PYTHON)" -c "$$fits" || { echo 'PYTHON=$(PYTHON) is not a Python from 3.10 to 3.13' >&2; exit 1; }; \
+	  "$(PYTHON)" -c "$$fits" || { echo 'PYTHON=$(PYTHON) is not a Python from 3.11 to 3.13' >&2; exit 1; }; \
 	  python="$(PYTHON)"; \
 	else \
 	  for candidate in $(CANDIDATES); do \
@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml
 	  done; \
 	fi; \
 	if [ -z "$$python" ]; then \
-	  echo 'No Python from 3.10 to 3.13 was found; install one, or name one: make install PYTHON=/path/to/python3' >&2; \
+	  echo 'No Python from 3.11 to 3.13 was found; install one, or name one: make install PYTHON=/path/to/python3' >&2; \
 	  exit 1; \
 	fi; \
 	echo "Creating $(VENV) with $$("$$python" --version 2>&1)"; \
