@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Timing:
 
 def utc() -> str:
     """Give the time, in ISO format and UTC, to the second."""
-    return datetime.now(timezone.utc).strftime(ISO)
+    return datetime.now(UTC).strftime(ISO)
 
 
 def this_machine() -> str:
@@ -119,10 +119,10 @@ class Attempt:
     def elapsed(self) -> float:
         """Seconds since it was begun, by this machine's clock."""
         try:
-            began = datetime.strptime(str(self.content.get("started")), ISO).replace(tzinfo=timezone.utc)
+            began = datetime.strptime(str(self.content.get("started")), ISO).replace(tzinfo=UTC)
         except ValueError:
             return 0.0
-        return max(0.0, (datetime.now(timezone.utc) - began).total_seconds())
+        return max(0.0, (datetime.now(UTC) - began).total_seconds())
 
     @property
     def seconds(self) -> float:
