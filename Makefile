@@ -62,7 +62,7 @@ lint: install
 	$(BIN)/mypy
 
 benchmark: install
-	$(BIN)/python -m nnunetv2_eccam.benchmark.speed
+	$(BIN)/python -m benchmarks.speed
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info demo_run

@@ -8,9 +8,9 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from unet_plans import plan
 
+from benchmarks.measuring import step_job
+from benchmarks.speed import networks
 from nnunetv2_eccam.architectures.from_plans import build_network
-from nnunetv2_eccam.benchmark.measure import step_job
-from nnunetv2_eccam.benchmark.speed import networks
 from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from nnunetv2_eccam.benchmark.measure import training_memory
-from nnunetv2_eccam.benchmark.speed import networks
+from benchmarks.measuring import training_memory
+from benchmarks.speed import networks
 from nnunetv2_eccam.blocks import enhanced_convolution
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the pictures of README.md and of docs/ from the work folder of
-#   python -m nnunetv2_eccam.benchmark.systems --data /path/to/Task02_Heart --work-dir WORK
+#   python -m benchmarks.systems --data /path/to/Task02_Heart --work-dir WORK
 # Usage, in the environment that has the package:   docs/images/make_pictures.sh WORK
 set -euo pipefail
 work=${1:?the work folder of the trial of all systems}

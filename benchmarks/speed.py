@@ -1,7 +1,7 @@
 """EC-CaM-UNet beside nnU-Net's PlainConvUNet: one table of seconds, memory, parameters, multiply-adds.
 
   make benchmark                                     on the CPU, and on a GPU if there is one
-  python -m nnunetv2_eccam.benchmark.speed --help    sizes, batch, repeats
+  python -m benchmarks.speed --help    sizes, batch, repeats
 
 Every ratio is of two networks with the same stages, widths, patch, batch and norm, timed in turn in one run.
 The floor is the sum over the forward pass's convolutions, attention and norms of the time that its multiply-adds would
@@ -22,8 +22,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 from tqdm import tqdm
 
-from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
-from nnunetv2_eccam.benchmark.measure import (
+from benchmarks.measuring import (
     Cost,
     Machine,
     forward_gflops,
@@ -36,6 +35,7 @@ from nnunetv2_eccam.benchmark.measure import (
     step_job,
     training_memory,
 )
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
 from nnunetv2_eccam.blocks.multi_scale import dilations_for
 
 INSTANCE: dict[str, Any] = {"norm_op": nn.InstanceNorm2d, "nonlin": nn.LeakyReLU}

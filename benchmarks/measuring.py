@@ -1,4 +1,7 @@
-"""What a network costs: seconds, memory, multiply-adds, and the least that the machine would need for them."""
+"""What a network costs: seconds, memory, multiply-adds, and the least that the machine would need for them.
+
+Shared by the other scripts of this folder.
+"""
 
 from __future__ import annotations
 

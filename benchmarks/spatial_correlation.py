@@ -1,7 +1,7 @@
 """Spatial correlation's memory and time by number of positions: one table.
 
-  python -m nnunetv2_eccam.benchmark.spatial_correlation            on the CPU, and on a GPU if there is one
-  python -m nnunetv2_eccam.benchmark.spatial_correlation --help     channels, sizes, precisions
+  python -m benchmarks.spatial_correlation            on the CPU, and on a GPU if there is one
+  python -m benchmarks.spatial_correlation --help     channels, sizes, precisions
 
 Memory is the most that is allocated at once, beside features and values; S alone is what the map of all pairs of
 positions would take in the features' precision, in the forward pass only.
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nnunetv2_eccam.benchmark.measure import Job, peak_bytes, synchronised_seconds
+from benchmarks.measuring import Job, peak_bytes, synchronised_seconds
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
 
 SIZES = ((16, 16), (32, 32), (64, 64), (128, 128), (8, 16, 16), (16, 16, 16), (32, 32, 32))

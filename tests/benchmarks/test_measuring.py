@@ -1,13 +1,17 @@
-"""What ``make benchmark`` measures: layers and the floor by hand, peaks of known allocations, the tables."""
+"""The measuring scripts: layers and the floor by hand, peaks of known allocations, the tables, made-up sources."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from nnunetv2_eccam.benchmark import spatial_correlation, speed
-from nnunetv2_eccam.benchmark.measure import Layer, Machine, forward_gflops, forward_layers, peak_bytes
+from benchmarks import conversion, spatial_correlation, speed
+from benchmarks.measuring import Layer, Machine, forward_gflops, forward_layers, peak_bytes
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
 
 CPU = torch.device("cpu")
@@ -106,3 +110,28 @@ def test_the_tables_have_a_row_for_each_network_and_each_map(capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + 2 * 3
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_made_up_sources_convert_everywhere(tmp_path, monkeypatch):
+    from nnunetv2_eccam import cli
+
+    conversion.write_sources(tmp_path, 2, (40, 36, 16))
+    (tmp_path / "raw").mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    for words_of in ("msd Task09_Spleen --id 10", "kits19 kits19", "tcia-pancreas tcia"):
+        kind, source, *more = words(words_of)
+        assert cli.main(["convert", kind, str(tmp_path / source), *more, "-np", "1", "--no-progress"]) == 0
+    assert len(list((tmp_path / "raw").glob("Dataset*/imagesTr/*.nii.gz"))) == 6
+
+
+def test_a_commands_time_and_peak_are_its_own(tmp_path):
+    # In a process of its own, since a command's peak memory is never less than that of the process that starts it.
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.conversion import timed; "
+        "print(*timed([sys.executable, '-c', 'pass'], Path(sys.argv[1])))"
+    )
+    root = Path(conversion.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=root, capture_output=True, text=True, check=True)
+    seconds, megabytes = map(float, done.stdout.split())
+    assert 0 < seconds < 60
+    assert 1 < megabytes < 2000

@@ -1,6 +1,6 @@
 """How fast the converters are, and what bounds them, on made-up data: a table.
 
-  python -m nnunetv2_eccam.dataset_conversion.speed --cases 6 -np 2
+  python -m benchmarks.conversion --cases 6 -np 2
 
 Each row is a whole command, start-up included. MB are of voxels (2 bytes each) of images. The bound is the
 time that zlib alone needs to inflate what is read and to deflate what is written, shared by the processes;
@@ -23,12 +23,17 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import nibabel
 import numpy as np
-
-from .nifti import GZIP, LEVEL, new_header, write_nifti
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+GZIP = 31
+"""zlib's word for a gzip stream."""
+
+LEVEL = 1
+"""The compression that the converters write with."""
 
 AXIAL = np.diag([-0.8, -0.8, 2.5, 1.0])
 NNUNETS = "from nnunetv2.dataset_conversion.convert_MSD_dataset import entry_point; entry_point()"
@@ -69,9 +74,10 @@ def write_sources(folder: Path, cases: int, size: tuple[int, int, int]) -> None:
             (image, "imagesTr", "imaging.nii.gz"),
             (label, "labelsTr", "segmentation.nii.gz"),
         ):
-            write_nifti(task / decathlon / f"{name}.nii.gz", voxels, new_header(AXIAL))
-            write_nifti(kits / kits_name, voxels[:, :, ::-1].transpose(2, 1, 0), new_header(antidiagonal))
-        write_nifti(folder / f"tcia/labels/label{number:04d}.nii.gz", label, new_header(AXIAL))
+            nibabel.save(nibabel.Nifti1Image(voxels, AXIAL), task / decathlon / f"{name}.nii.gz")
+            turned = voxels[:, :, ::-1].transpose(2, 1, 0)
+            nibabel.save(nibabel.Nifti1Image(turned, antidiagonal), kits / kits_name)
+        nibabel.save(nibabel.Nifti1Image(label, AXIAL), folder / f"tcia/labels/label{number:04d}.nii.gz")
         write_dicom(folder / f"tcia/PANCREAS_{number:04d}", image, number)
     task_json = {
         "modality": {"0": "CT"},
