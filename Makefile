@@ -9,17 +9,19 @@ WORK_DIR ?= demo_run
 PYTHON ?=
 CANDIDATES := python3.13 python3.12 python3.11 python3 python
 
-.PHONY: help install demo test lint benchmark clean
+.PHONY: help install demo test test-quick pytest lint docs dist benchmark clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make install   a virtual environment in $(VENV) with this package and what its tests need'
 	@echo 'make demo      install, then the whole way on a generated phantom: convert, plan, train, predict'
 	@echo 'make demo DATA=/path/to/Task02_Heart   the same on a real download'
-	@echo 'make test      install, then lint and run the tests'
-	@echo 'make benchmark install, then speed and memory beside nnU-Net'"'"'s own network'
+	@echo 'make test      install, then lint and run all tests; make test-quick leaves out the slow ones'
 	@echo 'make lint      install, then ruff and mypy'
-	@echo 'make clean     remove the virtual environment, caches and demo_run'
+	@echo 'make docs      install, then the documentation in site/; a broken link is an error'
+	@echo 'make dist      install, then wheel and source archive in dist/, checked'
+	@echo 'make benchmark install, then speed and memory beside nnU-Net'"'"'s own network'
+	@echo 'make clean     remove the virtual environment, caches and what is built'
 	@echo 'PYTHON=python3.12 chooses the interpreter; WORK_DIR=... the demonstration'"'"'s folder.'
 
 install: $(STAMP)
@@ -44,7 +46,7 @@ $(STAMP): pyproject.toml
 	echo "Creating $(VENV) with $$("$$python" --version 2>&1)"; \
 	"$$python" -m venv $(VENV) || { \
 	  echo 'The module venv is missing; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test,docs]'
 	@touch $(STAMP)
 
 # Through the environment, so that any character in a path reaches the program as it is.
@@ -53,17 +55,35 @@ demo: export DEMO_WORK_DIR := $(WORK_DIR)
 demo: install
 	$(BIN)/nnUNetv2_eccam demo --work-dir "$$DEMO_WORK_DIR" $(if $(DATA),--data "$$DEMO_DATA")
 
+test: lint pytest
+
 # Two processes, each file of tests in one of them.
-test: lint
+pytest: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-quick: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: install
+	$(BIN)/zensical build --clean --strict
+
+# The wheel is tried where nothing of the checkout is on the path: without its dependencies it can print its version.
+dist: install
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m venv dist/try
+	dist/try/bin/python -m pip install --disable-pip-version-check --quiet --no-deps dist/*.whl
+	cd dist && try/bin/nnUNetv2_eccam --version && try/bin/nnUNetv2_eccam trainer-path
+	rm -rf dist/try
+
 benchmark: install
 	$(BIN)/python -m benchmarks.speed
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info demo_run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site *.egg-info demo_run
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
