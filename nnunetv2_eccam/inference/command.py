@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.inference.trained_model import check_device, checked_model
 
 if TYPE_CHECKING:
     from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
@@ -83,8 +84,6 @@ def _predictor_class(batch_size: int | None, made: list[BatchedPredictor]) -> ty
         batch_size: see :class:`BatchedPredictor`.
         made: every predictor that is made is put here.
     """
-    import torch
-
     from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
 
     class CheckedPredictor(BatchedPredictor):
@@ -93,35 +92,19 @@ def _predictor_class(batch_size: int | None, made: list[BatchedPredictor]) -> ty
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, batch_size=batch_size, **kwargs)
             made.append(self)
-            if self.device.type == "cuda" and not torch.cuda.is_available():
-                raise UserError("there is no CUDA device that torch can use; predict on the CPU with -device cpu")
+            check_device(self.device.type)
 
         def initialize_from_trained_model_folder(
             self, model_training_output_dir: str, use_folds: Any, checkpoint_name: str = "checkpoint_final.pth"
         ) -> None:
-            _check_model(Path(model_training_output_dir), use_folds, checkpoint_name)
-            super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
+            with checked_model(Path(model_training_output_dir), use_folds, checkpoint_name):
+                super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
 
         def _manage_input_and_output_lists(self, source: Any, *args: Any, **kwargs: Any) -> Any:
             _check_images(source, self.dataset_json["file_ending"])
             return super()._manage_input_and_output_lists(source, *args, **kwargs)
 
     return CheckedPredictor
-
-
-def _check_model(folder: Path, folds: Iterable[int | str] | None, checkpoint_name: str) -> None:
-    if not folder.is_dir():
-        raise UserError(f"there is no trained model at {folder}; check -d, -tr, -p, -c and nnUNet_results")
-    for name in ("plans.json", "dataset.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing, which nnU-Net writes when it trains a model")
-    missing = [fold for fold in folds or () if not (folder / f"fold_{fold}" / checkpoint_name).is_file()]
-    if missing:
-        trained = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint_name}"))
-        raise UserError(
-            f"{folder} has no {checkpoint_name} for fold {', '.join(map(str, missing))}; "
-            + (f"it has one for {', '.join(trained)}: give -f {' '.join(trained)}" if trained else "it has none")
-        )
 
 
 def _check_images(source: Any, file_ending: str) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.inference.trained_model import check_device, model_folder
 from nnunetv2_eccam.pictures.options import add_plane, add_size, named_paths, slice_numbers
 
 KINDS = ("channels", "spatial", "activation", "cam")
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         fold=arguments.fold[0],
         checkpoint=arguments.checkpoint,
         step_size=_in_range("-step_size", arguments.step_size, 0, 1),
-        device=_device(arguments.device),
+        device=check_device(arguments.device),
         progress=not arguments.disable_progress_bar,
         maps=tuple(arguments.map) if arguments.map else None,
         point=tuple(arguments.point) if arguments.point else None,
@@ -139,13 +140,7 @@ def _systems(arguments: argparse.Namespace) -> dict[str, Path]:
         return {"": arguments.model}
     if not (arguments.dataset and arguments.configuration):
         raise UserError("which model? give -d and -c (and -tr), or -m FOLDER, or --system NAME=FOLDER")
-    from nnunetv2.utilities.file_path_utilities import get_output_folder
-
-    try:
-        folder = get_output_folder(arguments.dataset, arguments.trainer, arguments.plans, arguments.configuration)
-    except (AssertionError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from error
-    return {"": Path(folder)}
+    return {"": model_folder(arguments.dataset, arguments.configuration, arguments.trainer, arguments.plans)}
 
 
 def _in_range(option: str, value: Any, above: float, most: float) -> float:
@@ -153,12 +148,3 @@ def _in_range(option: str, value: Any, above: float, most: float) -> float:
         raise UserError(f"{option} {value:g} must be above {above:g} and at most {most:g}")
     return float(value)
 
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no CUDA device that torch can use; run on the CPU with -device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("there is no MPS device that torch can use; run on the CPU with -device cpu")
-    return name

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.inference.trained_model import check_model
 from nnunetv2_eccam.pictures.attention import (
     AttentionVolume,
     ChannelWeights,
@@ -28,7 +29,7 @@ from nnunetv2_eccam.pictures.channel_picture import write_channel_picture, write
 from nnunetv2_eccam.pictures.heat_rows import HeatRows, rows_of_image
 from nnunetv2_eccam.pictures.orientation import PLANES, View, view_of
 from nnunetv2_eccam.pictures.original_voxels import write_nifti
-from nnunetv2_eccam.pictures.trained_model import PreparedCase, TrainedModel, check_model
+from nnunetv2_eccam.pictures.trained_model import PreparedCase, TrainedModel
 from nnunetv2_eccam.pictures.volume_files import Volume, check_same_grid, ending_of, read_image, read_labels
 from nnunetv2_eccam.pictures.window import Percentiles, Window, description, parse_window
 
@@ -179,7 +180,7 @@ def _models(request: Request) -> Iterator[tuple[str, TrainedModel]]:
     if len(set(files)) < len(files):
         raise UserError(f"the systems {', '.join(request.systems)} would write files of one name; rename one")
     for folder in request.systems.values():
-        check_model(folder, request.fold, request.checkpoint)
+        check_model(folder, (request.fold,), request.checkpoint)
     if len(request.systems) > 1:
         for folder in request.systems.values():
             _check(request, load(folder))

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.inference.trained_model import CHECKPOINT, checked_model
 from nnunetv2_eccam.pictures.original_voxels import OriginalVoxels
-
-CHECKPOINT = "checkpoint_final.pth"
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,13 @@ class TrainedModel:
     ) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-        check_model(folder, fold, checkpoint)
         self.folder, self.device, self.progress = folder, torch.device(device), progress
         with contextlib.redirect_stdout(io.StringIO()):  # it comments on settings that do not matter here
             self._predictor: Any = nnUNetPredictor(
                 tile_step_size=step_size, device=self.device, allow_tqdm=progress, verbose=False
             )
-            try:
+            with checked_model(folder, (fold,), checkpoint):
                 self._predictor.initialize_from_trained_model_folder(str(folder), (fold,), checkpoint)
-            except (KeyError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"{folder / f'fold_{fold}' / checkpoint} cannot be loaded: {reason}") from error
         if self._predictor.configuration_manager.previous_stage_name is not None:
             raise UserError(
                 f"{folder} is the second model of a cascade, which also takes another model's segmentation; look at "
@@ -163,21 +158,3 @@ class TrainedModel:
         """Run the network in nnU-Net's precision: half on CUDA, single elsewhere."""
         return torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext()
 
-
-def check_model(folder: Path, fold: str, checkpoint: str = CHECKPOINT) -> None:
-    """See that a folder holds a trained model with this fold.
-
-    Raises:
-        UserError: it does not; the message names the folds that are there.
-    """
-    if not folder.is_dir():
-        raise UserError(f"there is no trained model at {folder}; check -d, -tr, -p, -c and nnUNet_results, or -m")
-    for name in ("plans.json", "dataset.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing, which nnU-Net writes when it trains a model")
-    if not (folder / f"fold_{fold}" / checkpoint).is_file():
-        trained = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
-        raise UserError(
-            f"{folder} has no {checkpoint} for fold {fold}; "
-            + (f"it has one for {', '.join(trained)}: give -f {trained[0]}" if trained else "it has none")
-        )

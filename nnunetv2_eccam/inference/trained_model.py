@@ -1,0 +1,111 @@
+"""A trained model's folder, as nnU-Net writes it: found by its names, and checked before it is loaded."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.files import read_json
+
+CHECKPOINT = "checkpoint_final.pth"
+"""What nnU-Net writes when a training has ended."""
+
+LONGEST_REASON = 300
+"""Letters of another program's message that are repeated; torch lists every weight that does not fit."""
+
+
+def model_folder(
+    dataset: str, configuration: str, trainer: str = "nnUNetTrainer", plans: str = "nnUNetPlans"
+) -> Path:
+    """Give the folder of a model in ``nnUNet_results``, which need not exist.
+
+    Args:
+        dataset: number or name.
+        configuration: as ``-c`` takes it.
+        trainer: as ``-tr`` takes it.
+        plans: as ``-p`` takes it.
+
+    Raises:
+        UserError: there is no such data set, or ``nnUNet_results`` is not set.
+    """
+    from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+    try:
+        return Path(get_output_folder(dataset, trainer, plans, configuration))
+    except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def check_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str = CHECKPOINT) -> None:
+    """See that a folder holds a trained model with these folds, and that none of its files is cut short.
+
+    Args:
+        folder: with ``plans.json``, ``dataset.json`` and ``fold_0`` and so on.
+        folds: numbers, or ``all``; None: whichever are there.
+        checkpoint: name of the file in each fold.
+
+    Raises:
+        UserError: a file is missing or broken; the message names it, or the folds that are there.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no trained model at {folder}; check -d, -tr, -p, -c and nnUNet_results, or -m")
+    for name in ("plans.json", "dataset.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing, which nnU-Net writes when it trains a model")
+        if not isinstance(read_json(folder / name), dict):
+            raise UserError(f"{folder / name} is not what nnU-Net writes: it holds no JSON object; copy it again")
+    trained = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
+    wanted = [str(fold) for fold in folds] if folds is not None else trained
+    missing = [fold for fold in wanted if fold not in trained]
+    if missing or not wanted:
+        raise UserError(
+            f"{folder} has no {checkpoint} for {'fold ' + ', '.join(missing) if missing else 'any fold'}; "
+            + (f"it has one for {', '.join(trained)}: give -f {' '.join(trained)}" if trained else "it has none")
+        )
+    for fold in wanted:
+        # torch saves checkpoints as zip archives, whose list of contents stands at their end.
+        if not zipfile.is_zipfile(folder / f"fold_{fold}" / checkpoint):
+            raise UserError(
+                f"{folder / f'fold_{fold}' / checkpoint} is cut short or is not a checkpoint; copy it again, or train "
+                f"the fold again"
+            )
+
+
+@contextmanager
+def checked_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str = CHECKPOINT) -> Iterator[None]:
+    """Check a model's folder, then load the model in the block: what fails there becomes one line.
+
+    Raises:
+        UserError: see :func:`check_model`; or the checkpoint does not fit the plans, or its trainer is not found.
+    """
+    folds = None if folds is None else list(folds)
+    check_model(folder, folds, checkpoint)
+    try:
+        yield
+    except MemoryError:
+        raise
+    except UserError as error:
+        raise UserError(f"the model in {folder}: {error}") from error
+    except Exception as error:  # torch, pickle and nnU-Net raise what they like on a broken file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON].rsplit(" ", 1)[0] + " ..."
+        which = f" of fold {', '.join(map(str, folds))}" if folds else ""
+        raise UserError(f"the model in {folder} ({checkpoint}{which}) cannot be loaded: {reason}") from error
+
+
+def check_device(name: str) -> str:
+    """See that torch can use ``cuda``, ``mps`` or ``cpu``, and give it back.
+
+    Raises:
+        UserError: it cannot.
+    """
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("there is no CUDA device that torch can use; run on the CPU with -device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("there is no MPS device that torch can use; run on the CPU with -device cpu")
+    return name
