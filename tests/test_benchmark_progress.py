@@ -12,7 +12,7 @@ from nnunetv2_eccam.benchmark.datasets import Dataset
 from nnunetv2_eccam.benchmark.jobs import make_jobs
 from nnunetv2_eccam.benchmark.places import Folders
 from nnunetv2_eccam.benchmark.progress import Board, Forecast
-from nnunetv2_eccam.benchmark.read_spec import read_spec
+from nnunetv2_eccam.benchmark.spec import read_spec
 from nnunetv2_eccam.benchmark.state import State, Status, last_lines
 
 

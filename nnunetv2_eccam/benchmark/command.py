@@ -26,8 +26,7 @@ from nnunetv2_eccam.benchmark.jobs import make_jobs
 from nnunetv2_eccam.benchmark.listing import failures, shell_lines, status_table
 from nnunetv2_eccam.benchmark.places import Folders
 from nnunetv2_eccam.benchmark.progress import Board
-from nnunetv2_eccam.benchmark.read_spec import read_spec, read_yaml
-from nnunetv2_eccam.benchmark.spec import DEVICES, ENGINES, Spec
+from nnunetv2_eccam.benchmark.spec import Spec, read_spec, read_yaml
 from nnunetv2_eccam.benchmark.state import State, Status, Survey
 from nnunetv2_eccam.demo.runner import ended_by_signal, script
 from nnunetv2_eccam.errors import UserError
@@ -49,13 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-tr", dest="trainers", nargs="+", metavar="TRAINER", help="trainers")
     add("-f", dest="folds", nargs="+", type=int, metavar="FOLD", help="folds (default: 0 1 2 3 4)")
     add("-p", dest="plans", metavar="PLANS", help="plans identifier (default: nnUNetPlans)")
-    add("-device", "--device", dest="device", choices=DEVICES, help="where networks run (default: cuda)")
+    add("-device", "--device", dest="device", choices=("cpu", "cuda", "mps"), help="where networks run (default: cuda)")
     add("--repeats", type=int, metavar="N", help="trainings of each system and fold (default: 1)")
     add("--no-test", action="store_true", help="leave test images with labels alone")
     add("--work-dir", type=Path, metavar="FOLDER",
         help="where jobs, scores and report go (default: what SPEC.yaml says; else SPEC_benchmark beside it, or "
         "eccam_benchmark here)")  # fmt: skip
-    add("--engine", choices=ENGINES, help="processes of this machine, or jobs of SLURM (default: local)")
+    add("--engine", choices=("local", "slurm"), help="processes of this machine, or jobs of SLURM (default: local)")
     add("--jobs", type=int, metavar="N", help="jobs at once (default: 1; 64 in SLURM's queue)")
     todo = parser.add_mutually_exclusive_group()
     todo.add_argument("--dry-run", action="store_true", help="print the commands that would be run, for a shell")
@@ -187,7 +186,7 @@ def _open_work_folder(benchmark: Benchmark) -> None:
             raise UserError(f"{work} holds {strange[0]}, so it is not the work folder of a benchmark; name another one")
     except OSError as error:
         raise UserError(f"{work} cannot be used: {error.strerror or error}; give another --work-dir") from error
-    write_json(work / "spec.json", benchmark.spec.as_json())
+    write_json(work / "spec.json", benchmark.spec.model_dump(mode="json"))
 
 
 def _conduct(benchmark: Benchmark, gpus: list[str], retry_failed: bool) -> dict[str, Status]:

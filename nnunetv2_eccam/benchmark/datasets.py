@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_eccam.benchmark.spec import Spec
+from nnunetv2_eccam.benchmark.spec import Spec, paper_system
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, read_json
 from nnunetv2_eccam.plans.dataset_plans import DatasetPlans, find_dataset_plans
-from nnunetv2_eccam.report.read_spec import paper_system
 
 NNUNET_FOLDS = 5
 """How many folds nnU-Net makes of a data set that has no splits of its own."""
@@ -49,12 +48,12 @@ def find_datasets(spec: Spec) -> tuple[Spec, dict[str, Dataset]]:
     for word in spec.datasets:
         plans = find_dataset_plans(word, spec.plans)
         found[plans.dataset_name] = _dataset(plans, spec)
-    return replace(spec, datasets=tuple(found)), found
+    return spec.model_copy(update={"datasets": tuple(found)}), found
 
 
 def _dataset(plans: DatasetPlans, spec: Spec) -> Dataset:
     folder = plans.file.parent
-    for system in spec.systems:
+    for system in spec.trainers:
         _check_configuration(plans, system.configuration, system.trainer)
     file_ending = str(plans.dataset_json["file_ending"])
     if not (folder / "gt_segmentations").is_dir():
@@ -63,7 +62,7 @@ def _dataset(plans: DatasetPlans, spec: Spec) -> Dataset:
         name=plans.dataset_name,
         file_ending=file_ending,
         splits=_splits(folder, spec.folds),
-        data=folder / str(_field(plans, spec.systems[0].configuration, "data_identifier")),
+        data=folder / str(_field(plans, spec.trainers[0].configuration, "data_identifier")),
         test_cases=_test_cases(plans.dataset_name, file_ending) if spec.predict_test else (),
     )
 

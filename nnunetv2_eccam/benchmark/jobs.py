@@ -33,7 +33,7 @@ def make_jobs(spec: Spec, datasets: Mapping[str, Dataset], folders: Folders, n_g
         places = [
             Place(folders, repeat, dataset.name, system.trainer, system.configuration, spec.plans, dataset.file_ending)
             for dataset in datasets.values()
-            for system in spec.systems
+            for system in spec.trainers
         ]
         for fold in spec.folds:
             for place in places:

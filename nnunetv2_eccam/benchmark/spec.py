@@ -1,37 +1,99 @@
-"""What a benchmark compares and how it is run, with every field in its place."""
+"""What a benchmark compares and how it is run: one model, of the YAML file, of ``spec.json`` and of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+import difflib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-DEVICES = ("cpu", "cuda", "mps")
-ENGINES = ("local", "slurm")
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.files import read_json
+from nnunetv2_eccam.report.metrics import METRICS
+from nnunetv2_eccam.systems import RECIPES, SYSTEMS, System
+from nnunetv2_eccam.systems.published import DATASETS as PAPER_DATASETS
 
-EMPTY_RULES = ("undefined", "diagonal")
+try:
+    from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+except ModuleNotFoundError:
+    raise UserError("a benchmark needs pydantic: pip install 'nnunetv2-eccam[benchmark]'") from None
+
+PUBLISHED_AS: Mapping[str, str] = {"Heart": "Cardiac", "Pancreas": "MSD", "PancreasCT": "TCIA", "KiTS19": "KiTS"}
+"""The paper's name of a data set, by what ``nnUNetv2_eccam convert`` calls it after the number."""
 
 
-@dataclass(frozen=True)
-class Entry:
+def _as_name(value: Any) -> Any:
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", text):
+        raise ValueError("should be a name of letters, digits and . _ + -, as it becomes part of folder names")
+    return text
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    """Take a single value for a list of one, and each value once."""
+    if isinstance(value, (str, int, Mapping)):
+        value = [value]
+    if not isinstance(value, Sequence) or not value:
+        raise ValueError("should be a list with something in it")
+    return tuple(item for place, item in enumerate(value) if item not in value[:place])
+
+
+def _known_metric(value: str) -> str:
+    if value not in METRICS:
+        raise ValueError(f"should be one of {', '.join(METRICS)}")
+    return value
+
+
+def _known_in_paper(value: str | None) -> str | None:
+    if value is not None and value not in PAPER_DATASETS:
+        raise ValueError(f"should be one of {', '.join(PAPER_DATASETS)}, or null for none")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_as_name)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+PaperName = Annotated[str | None, AfterValidator(_known_in_paper)]
+
+
+class _Part(BaseModel):
+    """A part of the specification: no field that is not known, no text for a number; null is the default."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, content: Any) -> Any:
+        if content is None:
+            return {}
+        return {k: v for k, v in content.items() if v is not None} if isinstance(content, Mapping) else content
+
+
+class Entry(_Part):
     """A system of the benchmark: a trainer in a configuration.
 
-    Args:
+    Attributes:
         trainer: its name, as nnU-Net's ``-tr``.
         configuration: of nnU-Net's plans.
         title: as the report calls it; no two systems have the same.
     """
 
-    trainer: str
-    configuration: str
+    trainer: Name
+    configuration: Name
     title: str
 
+    @property
+    def paper(self) -> System | None:
+        """What it is in the paper's tables, or None."""
+        return paper_system(self.trainer)
 
-@dataclass(frozen=True)
-class Evaluation:
+
+class Evaluation(_Part):
     """How predictions are scored.
 
-    Args:
+    Attributes:
         nsd_tolerance_mm: of the normalised surface Dice.
         slices: whether slices are scored too.
         empty: the 95% Hausdorff distance of a structure that was missed altogether: ``undefined``, or the
@@ -39,66 +101,65 @@ class Evaluation:
         ignore_geometry: compare voxel by voxel though headers differ, as nnU-Net does.
     """
 
-    nsd_tolerance_mm: float = 2.0
+    nsd_tolerance_mm: Positive = 2.0
     slices: bool = True
-    empty: str = "undefined"
+    empty: Literal["undefined", "diagonal"] = "undefined"
     ignore_geometry: bool = False
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(_Part):
     """What the report compares, and how.
 
-    Args:
-        metric: by which systems are compared.
+    Attributes:
+        metric: by which systems are compared, of :data:`METRICS`.
         confidence: of the intervals, between 0 and 1.
         bootstrap: resamples.
         seed: of the bootstrap.
         reference_system: the title or trainer that the others are compared with, or None for the best one.
     """
 
-    metric: str = "dsc"
-    confidence: float = 0.95
-    bootstrap: int = 10000
-    seed: int = 0
+    metric: Annotated[str, AfterValidator(_known_metric)] = "dsc"
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    bootstrap: Count = 10000
+    seed: Annotated[int, Field(ge=0)] = 0
     reference_system: str | None = None
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(_Part):
     """Where the jobs run.
 
-    Args:
+    Attributes:
         engine: ``local`` or ``slurm``.
         jobs: at most so many at once; with SLURM, in its queue.
         gpus: of one training or prediction.
-        cpus: of one job; None: this machine's shared among its jobs, or SLURM's own default.
-        hours: after which a job is stopped, to go on in another; None: never. With SLURM, its time limit.
+        cpus: cores of one job; None: this machine's shared among its jobs, or one with SLURM.
+        hours: SLURM's time limit of a job; a training that needs more goes on in another job.
         memory_gb: that SLURM is asked for.
         partition: of SLURM.
         cpu_partition: of SLURM, for scoring, which needs no GPU; None: the same.
         slurm: any further option of sbatch, by its long name.
     """
 
-    engine: str = "local"
-    jobs: int = 1
-    gpus: int = 0
-    cpus: int | None = None
-    hours: float | None = None
-    memory_gb: float | None = None
+    engine: Literal["local", "slurm"] = "local"
+    jobs: Count = 1
+    gpus: Annotated[int, Field(ge=0)] = 0
+    cpus: Count | None = None
+    hours: Positive | None = None
+    memory_gb: Positive | None = None
     partition: str | None = None
     cpu_partition: str | None = None
-    slurm: Mapping[str, Any] | None = None
+    slurm: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(_Part):
     """A benchmark.
 
-    Args:
+    In YAML, ``trainers`` may be names, which take each of ``configurations``, and single values stand for lists.
+
+    Attributes:
         name: for the report's title.
         datasets: folder names, ``Dataset002_Heart``; numbers until they are looked up.
-        systems: what is compared.
+        trainers: the systems that are compared.
         folds: of nnU-Net's splits.
         repeats: trainings of each system and fold.
         plans: identifier of nnU-Net's plans.
@@ -110,37 +171,156 @@ class Spec:
         run: where the jobs run.
     """
 
-    name: str
-    datasets: tuple[str, ...]
-    systems: tuple[Entry, ...]
-    folds: tuple[int, ...]
-    repeats: int = 1
-    plans: str = "nnUNetPlans"
-    device: str = "cuda"
+    name: str = "benchmark"
+    datasets: Annotated[tuple[Name, ...], BeforeValidator(_as_tuple)]
+    trainers: tuple[Entry, ...]
+    folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_tuple)] = (0, 1, 2, 3, 4)
+    repeats: Count = 1
+    plans: Name = "nnUNetPlans"
+    device: Literal["cpu", "cuda", "mps"] = "cuda"
     predict_test: bool = True
     evaluation: Evaluation = Evaluation()
     statistics: Statistics = Statistics()
-    published: Mapping[str, str | None] | None = None
+    published: dict[str, PaperName] = {}
     run: Run = Run()
 
-    def as_json(self) -> dict[str, Any]:
-        """Give the specification as ``spec.json`` holds it: every field, with nothing left to defaults."""
-        configurations = list(dict.fromkeys(system.configuration for system in self.systems))
-        return {
-            "name": self.name,
-            "datasets": list(self.datasets),
-            "configurations": configurations,
-            "trainers": [
-                {"trainer": system.trainer, "configurations": [system.configuration], "title": system.title}
-                for system in self.systems
-            ],
-            "folds": list(self.folds),
-            "repeats": self.repeats,
-            "plans": self.plans,
-            "device": self.device,
-            "predict_test": self.predict_test,
-            "evaluation": asdict(self.evaluation),
-            "statistics": asdict(self.statistics),
-            "published": dict(self.published or {}),
-            "run": {**asdict(self.run), "slurm": dict(self.run.slurm or {})},
-        }
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, content: Any) -> Any:
+        """Give each trainer its configurations and a title, and the run the defaults of its engine."""
+        if not isinstance(content, Mapping):
+            return content
+        content = {name: value for name, value in content.items() if value is not None}
+        shared = content.pop("configurations", ())
+        if "trainers" in content:
+            content["trainers"] = _entries(content["trainers"], shared)
+        run = content.get("run", {})
+        if isinstance(run, Mapping):
+            slurm = {"jobs": 64, "hours": 24.0} if run.get("engine") == "slurm" else {}
+            gpus = {"gpus": 1} if content.get("device", "cuda") == "cuda" else {}
+            content["run"] = {**slurm, **gpus, **{k: v for k, v in run.items() if v is not None}}
+        return content
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Spec:
+        wanted = self.statistics.reference_system
+        if wanted is not None and self.reference is None:
+            raise ValueError(f"statistics.reference_system is {wanted!r}; it should be one of {', '.join(self.titles)}")
+        if (self.device == "cuda") != (self.run.gpus > 0):
+            needed = "1 or more" if self.device == "cuda" else "0"
+            raise ValueError(f"run.gpus is {self.run.gpus}; it should be {needed} with device: {self.device}")
+        return self
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The systems' titles, in order."""
+        return tuple(entry.title for entry in self.trainers)
+
+    @property
+    def reference(self) -> str | None:
+        """The title of the system that the others are compared with; None for the best one."""
+        word = self.statistics.reference_system
+        for entry in self.trainers:
+            names = (entry.title, entry.trainer, f"{entry.trainer} {entry.configuration}")
+            if word in (*names, f"{entry.trainer}__{entry.configuration}"):
+                return entry.title
+        return None
+
+    @property
+    def paper_names(self) -> dict[str, str]:
+        """The paper's name of each data set that it has."""
+        names = {dataset: PUBLISHED_AS.get(dataset.partition("_")[2]) for dataset in self.datasets} | self.published
+        return {dataset: name for dataset in self.datasets if (name := names[dataset]) is not None}
+
+
+def paper_system(trainer: str) -> System | None:
+    """Give what a trainer is in the paper's tables, or None where it is none of this package's."""
+    name = re.sub(r"_[1-9]\d*epochs?$", "", trainer)
+    return next((each for each in SYSTEMS for recipe in RECIPES if each.trainer_name(recipe) == name), None)
+
+
+def read_spec(content: Any, source: str) -> Spec:
+    """Check a specification and put defaults where it is silent.
+
+    Args:
+        content: as read from YAML or JSON, with what the options change.
+        source: the file, or ``the options``; errors begin with it.
+
+    Raises:
+        UserError: something in it is missing, wrong or not known; each is named with its field.
+    """
+    try:
+        return Spec.model_validate(content)
+    except ValidationError as error:
+        raise UserError("; ".join(f"{source}: {_said(each)}" for each in error.errors())) from None
+
+
+def read_spec_of(work_dir: Path) -> Spec:
+    """Read ``spec.json`` of a benchmark's work folder.
+
+    Raises:
+        UserError: it is missing, or something in it is wrong.
+    """
+    path = work_dir / "spec.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing, so {work_dir} is not the work folder of a benchmark")
+    return read_spec(read_json(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a specification's file.
+
+    Raises:
+        UserError: it cannot be read, is not YAML, or holds no mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a specification: it holds no mapping of names to values")
+    return content
+
+
+def _entries(trainers: Any, shared: Any) -> tuple[Any, ...]:
+    """Write out the trainers, each a name or a mapping, as one entry for each configuration, with titles."""
+    if not trainers:
+        raise ValueError("trainers is empty; it should be a list of trainers, as nnUNetv2_train -tr takes them")
+    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    for trainer in _as_tuple(trainers):
+        entry = dict(trainer) if isinstance(trainer, Mapping) else {"trainer": trainer}
+        own = [entry.pop(name, None) for name in ("configurations", "configuration")]
+        configurations = own[0] or own[1] or shared
+        if not configurations:
+            raise ValueError(f"configurations is missing, and {entry.get('trainer')} has none of its own")
+        for configuration in _as_tuple(configurations):
+            key = (str(entry.get("trainer")), str(configuration))
+            entries.setdefault(key, {**entry, "configuration": configuration})
+    paper = {key: paper_system(key[0]) for key in entries}
+    titles = [str(entry.get("title") or getattr(paper[key], "title", key[0])) for key, entry in entries.items()]
+    for differing in (1, 0):  # systems of the same title get their configuration in it, or else their trainer
+        times = Counter(titles)
+        titles = [
+            f"{title} ({key[differing]})" if times[title] > 1 else title
+            for title, key in zip(titles, entries, strict=True)
+        ]
+    return tuple({**entry, "title": title} for entry, title in zip(entries.values(), titles, strict=True))
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """Say what is wrong with a field: where it is, what it is, what it should be."""
+    field, message = ".".join(map(str, error["loc"])), str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"{field} is missing"
+    if error["type"] == "extra_forbidden":
+        known = [name for part in (Spec, Entry, Evaluation, Statistics, Run) for name in part.model_fields]
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+        return f"{field} is not known" + (f" (did you mean {near[0]}?)" if near else "")
+    if not field:
+        return message
+    message = message.replace("Input should", "should").partition(" or instance of")[0]
+    return f"{field} is {error['input']!r}; it {message}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from benchmark_stubs import NAME, FakeBase
 
-from nnunetv2_eccam.benchmark.read_spec import read_spec, read_yaml
+from nnunetv2_eccam.benchmark.spec import read_spec, read_yaml
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
 
@@ -18,16 +18,15 @@ SMALL = {"datasets": [2], "configurations": ["2d"], "trainers": ["nnUNetTrainer"
 
 def titles(*trainers, configurations=("2d",)) -> list[str]:
     spec = read_spec({**SMALL, "trainers": list(trainers), "configurations": list(configurations)}, "x.yaml")
-    return [system.title for system in spec.systems]
+    return [system.title for system in spec.trainers]
 
 
 def test_defaults_are_written_out():
     spec = read_spec(SMALL, "x.yaml")
-    assert json.loads(json.dumps(spec.as_json())) == {
+    assert spec.model_dump(mode="json") == {
         "name": "benchmark",
         "datasets": ["2"],
-        "configurations": ["2d"],
-        "trainers": [{"trainer": "nnUNetTrainer", "configurations": ["2d"], "title": "nnUNetTrainer"}],
+        "trainers": [{"trainer": "nnUNetTrainer", "configuration": "2d", "title": "nnUNetTrainer"}],
         "folds": [0],
         "repeats": 1,
         "plans": "nnUNetPlans",
@@ -45,7 +44,7 @@ def test_defaults_are_written_out():
 
 def test_what_is_written_is_read_again():
     spec = read_spec({**SMALL, "trainers": [{"trainer": "T", "configuration": "2d_x", "title": "Tee"}, "U"]}, "x.yaml")
-    assert read_spec(spec.as_json(), "spec.json") == spec
+    assert read_spec(spec.model_dump(mode="json"), "spec.json") == spec
 
 
 def test_slurm_has_other_defaults():
@@ -55,16 +54,19 @@ def test_slurm_has_other_defaults():
 
 def test_a_data_set_may_be_none_of_the_papers_whatever_its_name():
     spec = read_spec({**SMALL, "published": {"Dataset002_Heart": None}}, "x.yaml")
-    assert spec.as_json()["published"] == {"Dataset002_Heart": None}
+    assert spec.model_dump(mode="json")["published"] == {"Dataset002_Heart": None}
+    assert spec.model_copy(update={"datasets": ("Dataset002_Heart", "Dataset007_Pancreas")}).paper_names == {
+        "Dataset007_Pancreas": "MSD"
+    }
 
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("path", [DOCS / "benchmark_example.yaml", *sorted((DOCS / "results").glob("*.yaml"))], ids=str)
 def test_the_specifications_in_the_docs_are_valid(path):
     spec = read_spec({key: value for key, value in read_yaml(path).items() if key != "work_dir"}, path.name)
-    assert len(spec.systems) > 1
+    assert len(spec.trainers) > 1
     assert spec.run.engine == "local"
 
 
@@ -81,29 +83,27 @@ def test_titles_are_the_papers_and_never_the_same():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": [1]}, "x.yaml: dataset is not known (did you mean datasets?); a specification has "),
-        ({"datasets": None}, "x.yaml: datasets is missing; it must be a list of nnU-Net's data sets"),
-        ({"datasets": ["../x"]}, "datasets is ['../x']; it must be"),
-        ({"trainers": []}, "trainers is []; it must be a list of trainers"),
-        ({"trainers": [{"trainer": "A/B"}]}, "trainers[0].trainer is 'A/B'; it must be the name of a trainer"),
-        ({"trainers": [{"trainer": "A", "titel": "x"}]}, "trainers[0].titel is not known (did you mean title?)"),
-        ({"configurations": None}, "configurations is missing; it must be a list of configurations"),
-        ({"folds": ["all"]}, "folds is ['all']; it must be a list of folds, each a whole number of 0 or more"),
-        ({"folds": [True]}, "folds is [True]"),
-        ({"repeats": 0}, "repeats is 0; it must be a whole number of 1 or more"),
-        ({"device": "gpu"}, "device is 'gpu'; it must be one of cpu, cuda, mps"),
-        ({"predict_test": "yes"}, "predict_test is 'yes'; it must be true or false"),
-        ({"evaluation": {"nsd_tolerance_mm": 0}}, "evaluation.nsd_tolerance_mm is 0; it must be a number above 0"),
-        ({"evaluation": {"empty": "zero"}}, "evaluation.empty is 'zero'; it must be one of undefined, diagonal"),
-        ({"evaluation": 3}, "x.yaml: evaluation is 3; it must be a mapping of names to values"),
-        ({"statistics": {"confidence": 95}}, "statistics.confidence is 95; it must be a number above 0 and below 1"),
-        ({"statistics": {"metric": "dice"}}, "it must be one of dsc, sensitivity, precision, hd95_mm, nsd"),
-        ({"statistics": {"reference_system": "x"}}, "statistics.reference_system is 'x'; it must be one of nnUNetTr"),
-        ({"run": {"engine": "pbs"}}, "run.engine is 'pbs'; it must be one of local, slurm"),
-        ({"run": {"jobs": 1.5}}, "run.jobs is 1.5; it must be a whole number of 1 or more"),
-        ({"run": {"gpus": 1}}, "run.gpus is 1; it must be 0 with device: cpu"),
-        ({"published": {"Dataset002_Heart": "Heart"}}, "published.Dataset002_Heart is 'Heart'; it must be one of TCIA"),
-        ({"plans": "a/b"}, "plans is 'a/b'; it must be the name of nnU-Net's plans"),
+        ({"dataset": [1]}, "x.yaml: dataset is not known (did you mean datasets?)"),
+        ({"datasets": None}, "x.yaml: datasets is missing"),
+        ({"datasets": ["../x"]}, "datasets.0 is '../x'; it should be a name of letters"),
+        ({"trainers": []}, "x.yaml: trainers is empty; it should be a list of trainers"),
+        ({"trainers": [{"trainer": "A/B"}]}, "trainers.0.trainer is 'A/B'; it should be a name of letters"),
+        ({"trainers": [{"trainer": "A", "titel": "x"}]}, "trainers.0.titel is not known (did you mean title?)"),
+        ({"configurations": None}, "configurations is missing, and nnUNetTrainer has none of its own"),
+        ({"folds": ["all"]}, "folds.0 is 'all'; it should be a valid integer"),
+        ({"folds": [True]}, "folds.0 is True"),
+        ({"repeats": 0}, "repeats is 0; it should be greater than or equal to 1"),
+        ({"device": "gpu"}, "device is 'gpu'; it should be 'cpu', 'cuda' or 'mps'"),
+        ({"predict_test": "yes"}, "predict_test is 'yes'; it should be a valid boolean"),
+        ({"evaluation": {"nsd_tolerance_mm": 0}}, "evaluation.nsd_tolerance_mm is 0; it should be greater than 0"),
+        ({"evaluation": 3}, "x.yaml: evaluation is 3; it should be a valid dictionary"),
+        ({"statistics": {"confidence": 95}}, "statistics.confidence is 95; it should be less than 1"),
+        ({"statistics": {"metric": "dice"}}, "it should be one of dsc, sensitivity, precision, hd95_mm, nsd"),
+        ({"statistics": {"reference_system": "x"}}, "statistics.reference_system is 'x'; it should be one of nnUNetTr"),
+        ({"run": {"jobs": 1.5}}, "run.jobs is 1.5; it should be a valid integer"),
+        ({"run": {"gpus": 1}}, "run.gpus is 1; it should be 0 with device: cpu"),
+        ({"published": {"D": "Heart"}}, "published.D is 'Heart'; it should be one of TCIA, MSD, KiTS, Cardiac"),
+        ({"repeats": 0, "device": 1}, "repeats is 0; it should be greater than or equal to 1; x.yaml: device is 1"),
     ],
 )
 def test_errors_name_the_field_and_what_it_may_be(change, message):
