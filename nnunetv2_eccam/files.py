@@ -64,7 +64,7 @@ def read_json(source: Path) -> Any:
         UserError: it is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(source.read_text(encoding="utf-8"))
+        return json.loads(source.read_bytes())  # which finds out UTF-8, 16 or 32, with or without a byte order mark
     except FileNotFoundError:
         raise UserError(f"{source} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,23 @@
+"""The one reader of images and masks: every command of this package that opens a volume does so here.
+
+:func:`read_image` and :func:`read_labels` read a file to its last byte and check it; :class:`Volume` is what they
+give. :func:`list_volumes` lists a folder, :func:`present_file` says what is wrong with a path before it is opened.
+"""
+
+from nnunetv2_eccam.volumes.listing import ENDINGS, Listing, ending_of, list_volumes, present_file
+from nnunetv2_eccam.volumes.reading import check_image, read_image, read_labels, read_volume
+from nnunetv2_eccam.volumes.volume import Volume, check_same_grid
+
+__all__ = [
+    "ENDINGS",
+    "Listing",
+    "Volume",
+    "check_image",
+    "check_same_grid",
+    "ending_of",
+    "list_volumes",
+    "present_file",
+    "read_image",
+    "read_labels",
+    "read_volume",
+]

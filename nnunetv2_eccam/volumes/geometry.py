@@ -1,0 +1,86 @@
+"""Where an image's voxels are in the patient, as SimpleITK, nnU-Net's reader, sees it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnunetv2_eccam.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+"""DICOM and ITK count mm to the left and posterior, NIfTI to the right and anterior."""
+
+
+class SimpleITKError(ValueError):
+    """SimpleITK does not read a file; the message says why."""
+
+
+def affine_ras(image: Any) -> NDArray[np.float64]:
+    """Give the 4x4 matrix from voxel (x, y, z) to mm in RAS coordinates of an image or reader of SimpleITK's."""
+    dimension = min(image.GetDimension(), 3)
+    direction = np.reshape(image.GetDirection(), (image.GetDimension(),) * 2)[:dimension, :dimension]
+    affine = np.eye(4)
+    affine[:dimension, :dimension] = direction @ np.diag(image.GetSpacing()[:dimension])
+    affine[:dimension, 3] = image.GetOrigin()[:dimension]
+    affine[:3] = LPS_TO_RAS @ affine[:3]
+    return affine
+
+
+def simpleitk_affine(path: Path) -> NDArray[np.float64]:
+    """Read the affine of a file by SimpleITK, from voxel (x, y, z) to mm in RAS coordinates, without its voxels.
+
+    Raises:
+        SimpleITKError: SimpleITK does not read the file.
+    """
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    reader: Any = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise SimpleITKError(
+                "the axes in its header are not at right angles (sheared or tilted), which SimpleITK, with which "
+                "nnU-Net reads, refuses; correct the header or resample the image"
+            ) from None
+        raise SimpleITKError(
+            f"SimpleITK, with which nnU-Net reads, refuses it: {str(error).strip().splitlines()[-1]}"
+        ) from None
+    return affine_ras(reader)
+
+
+def corner_distance(first: NDArray[np.float64], second: NDArray[np.float64], size: tuple[int, ...]) -> float:
+    """Give the largest distance in mm between two affines' positions of the same corner voxel of a grid."""
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, length - 1) for length in size))])
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
+
+
+def orientation_letters(affine: NDArray[np.float64]) -> str:
+    """Give the direction in which each voxel axis runs: RAS is right, anterior, superior."""
+    letters = ""
+    for axis in range(3):
+        main = int(np.argmax(np.abs(affine[:3, axis])))
+        letters += ("LR", "PA", "IS")[main][int(affine[main, axis] > 0)]
+    return letters
+
+
+def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    """See that an affine places voxels at all.
+
+    Raises:
+        UserError: it is not finite, or voxels have no width along some axis.
+    """
+    widths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or widths.min() <= 0:
+        raise UserError(
+            f"{path}: its header gives no usable spacing or position (spacing {' x '.join(f'{w:g}' for w in widths)}, "
+            f"origin {' '.join(f'{mm:g}' for mm in affine[:3, 3])}); correct the header, or copy the original again"
+        )
