@@ -26,6 +26,7 @@ class Verb(NamedTuple):
 
 VERBS: dict[str, Verb] = {
     "convert": Verb("nnunetv2_eccam.dataset_conversion.command", "a downloaded data set to nnU-Net's raw format"),
+    "splits": Verb("nnunetv2_eccam.dataset_conversion.split_command", "folds by patient: writes splits_final.json"),
     "plans": Verb("nnunetv2_eccam.plans.command", "add EC-CaM-UNet's configurations to a data set's plans"),
     "predict": Verb(
         "nnunetv2_eccam.inference.command", "nnUNetv2_predict with several tiles in one call of the network"
