@@ -1,8 +1,8 @@
-"""``nnUNetv2_eccam``: one command, one verb for each thing that nnU-Net's own commands do not do.
+"""``nnUNetv2_eccam``: one command for each thing that nnU-Net's own commands do not do.
 
-A verb is a module with ``add_arguments(parser)`` and ``run(arguments)``, or with ``main(words)`` where the
-words are another program's to parse. Modules import what is heavy (torch, SimpleITK) when they run, so that
-``--help`` answers at once.
+A command is a module with ``add_arguments(parser)`` and ``run(arguments)``, or with ``main(words)`` where another
+program parses the words. Its docstring is the text of ``-h`` and has an example. Modules import what is heavy (torch,
+SimpleITK) when they run, so that ``-h`` answers at once.
 """
 
 from __future__ import annotations
@@ -17,65 +17,77 @@ from typing import Any, NamedTuple
 from nnunetv2_eccam.errors import UserError
 
 
-class Verb(NamedTuple):
-    """One verb of the command line."""
+class Command(NamedTuple):
+    """One command: where it is, and the line that ``nnUNetv2_eccam`` shows for it."""
 
     module: str
     summary: str
 
 
-VERBS: dict[str, Verb] = {
-    "convert": Verb("nnunetv2_eccam.dataset_conversion.command", "a downloaded data set to nnU-Net's raw format"),
-    "splits": Verb("nnunetv2_eccam.dataset_conversion.split_command", "folds by patient: writes splits_final.json"),
-    "plans": Verb("nnunetv2_eccam.plans.command", "add EC-CaM-UNet's configurations to a data set's plans"),
-    "predict": Verb(
-        "nnunetv2_eccam.inference.command", "nnUNetv2_predict with several tiles in one call of the network"
-    ),
-    "trainers": Verb("nnunetv2_eccam.systems.command", "list the trainers: every system that the paper compares"),
-    "evaluate": Verb("nnunetv2_eccam.evaluation.command", "score predictions: surfaces, slices, spread, intervals"),
-    "benchmark": Verb("nnunetv2_eccam.benchmark.command", "systems x folds x data sets as jobs, to a report"),
-    "overlay": Verb("nnunetv2_eccam.pictures.overlay_command", "a figure of systems' results over slices, as Fig. 4"),
-    "attention": Verb("nnunetv2_eccam.pictures.attention_command", "what a trained network attends to, as heat maps"),
-    "checkpoint": Verb("nnunetv2_eccam.trainers.checkpoint_command", "what a checkpoint was trained with"),
-    "demo": Verb("nnunetv2_eccam.demo.command", "the whole way on a phantom or on your data, in minutes"),
-    "trainer-path": Verb("nnunetv2_eccam.lookup.command", "the folder for nnUNet_extTrainer, if set by hand"),
+COMMANDS: dict[str, Command] = {
+    "demo": Command("nnunetv2_eccam.demo.command", "everything once, on a phantom or on your data, in minutes"),
+    "convert": Command("nnunetv2_eccam.dataset_conversion.command", "turn a downloaded data set into nnU-Net's format"),
+    "splits": Command("nnunetv2_eccam.dataset_conversion.split_command", "folds that keep a patient's images together"),
+    "plans": Command("nnunetv2_eccam.plans.command", "add EC-CaM-UNet's configurations to a data set's plans"),
+    "trainers": Command("nnunetv2_eccam.systems.command", "list the trainers, one for each system that is compared"),
+    "predict": Command("nnunetv2_eccam.inference.command", "nnUNetv2_predict, several tiles at a time"),
+    "evaluate": Command("nnunetv2_eccam.evaluation.command", "score predictions, with surface distances and intervals"),
+    "benchmark": Command("nnunetv2_eccam.benchmark.command", "cross-validate systems against each other, to a report"),
+    "overlay": Command("nnunetv2_eccam.pictures.overlay_command", "draw systems' results over slices, as Fig. 4"),
+    "attention": Command("nnunetv2_eccam.pictures.attention_command", "show what a trained network attends to"),
+    "checkpoint": Command("nnunetv2_eccam.trainers.checkpoint_command", "say what a checkpoint was trained with"),
+    "trainer-path": Command("nnunetv2_eccam.lookup.command", "print the folder for nnUNet_extTrainer, if set by hand"),
 }
+
+EXAMPLE = """\
+example, from a download to predictions:
+  nnUNetv2_eccam convert msd-heart Task02_Heart
+  nnUNetv2_plan_and_preprocess -d 2 -c 2d
+  nnUNetv2_train 2 2d 0 -tr nnUNetTrainerECCaM
+  nnUNetv2_predict -d 2 -c 2d -f 0 -tr nnUNetTrainerECCaM -i images -o predictions
+
+nnUNetv2_eccam COMMAND -h shows a command's options and an example."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of the command itself, which knows the verbs but imports none."""
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name:{width}s}  {verb.summary}" for name, verb in VERBS.items())
+    """Build the parser of ``nnUNetv2_eccam`` itself, which knows the commands but imports none."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}s}  {command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_eccam",
-        description="EC-CaM-UNet for nnU-Net v2. Training and prediction are nnU-Net's own commands:\n"
-        "  nnUNetv2_train DATASET 2d FOLD -tr nnUNetTrainerECCaM\n\n"
-        f"verbs:\n{verbs}",
-        epilog="nnUNetv2_eccam VERB --help tells the verb's options.",
+        description="EC-CaM-UNet for nnU-Net v2. Training and prediction are nnU-Net's own commands.\n\n"
+        f"commands:\n{commands}",
+        epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())
-    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="one of the above, then its arguments")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above, then its arguments")
     return parser
 
 
-def run_verb(name: str, words: Sequence[str]) -> int:
-    """Parse a verb's words and run it, importing its module.
-
-    Raises:
-        UserError: what the user gave is wrong.
-    """
-    module: Any = importlib.import_module(VERBS[name].module)
-    if hasattr(module, "main"):
-        return int(module.main(words))
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """Build the parser of a command that has ``add_arguments``, importing its module."""
+    module: Any = importlib.import_module(COMMANDS[name].module)
     parser = argparse.ArgumentParser(
         prog=f"nnUNetv2_eccam {name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    return parser
+
+
+def run_command(name: str, words: Sequence[str]) -> int:
+    """Parse a command's words and run it, importing its module.
+
+    Raises:
+        UserError: what the user gave is wrong.
+    """
+    module: Any = importlib.import_module(COMMANDS[name].module)
+    if hasattr(module, "main"):
+        return int(module.main(words))
     # Options may stand between positional arguments, which plain parse_args does not allow for lists.
-    return int(module.run(parser.parse_intermixed_args(words)))
+    return int(module.run(command_parser(name).parse_intermixed_args(words)))
 
 
 def _version() -> str:
@@ -92,14 +104,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    verb = build_parser().parse_args(words[:1]).verb
+    if not words:
+        build_parser().print_help()
+        return 0
+    name = build_parser().parse_args(words[:1]).command
     try:
-        return run_verb(verb, words[1:])
+        return run_command(name, words[1:])
     except UserError as error:
-        print(f"nnUNetv2_eccam {verb}: error: {error}", file=sys.stderr)
+        print(f"nnUNetv2_eccam {name}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"nnUNetv2_eccam {verb}: interrupted", file=sys.stderr)
+        print(f"nnUNetv2_eccam {name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # of ``| head``, which has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -58,6 +58,7 @@ def base(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_from_download_to_prediction(base):
     """Convert, plan, add a configuration, train an epoch, resume it, predict an unlabelled case."""
     from conftest import SHARED_DATA
@@ -92,30 +93,3 @@ def test_from_download_to_prediction(base):
     assert mask.shape == nibabel.load(image).shape
     np.testing.assert_allclose(mask.affine, nibabel.load(image).affine, atol=1e-5)
     assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("convert", "msd-heart", "nowhere"), "nowhere"),
-        (("plans", "7", "practical"), "there is no data set 7"),
-        (("demo", "--data", "nowhere"), "nowhere is not a folder"),
-    ],
-)
-def test_bad_input_gives_one_line_and_an_exit_code(tmp_path, words, message):
-    for name in ("raw", "preprocessed", "results"):
-        (tmp_path / name).mkdir()
-    variables = {f"nnUNet_{name}": str(tmp_path / name) for name in ("raw", "preprocessed", "results")}
-    script = Path(sys.executable).with_name("nnUNetv2_eccam")
-    done = subprocess.run(
-        [str(script), *words],
-        cwd=tmp_path,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"nnUNetv2_eccam {words[0]}: error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_eccam.arguments import dataset_name
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
 
@@ -75,26 +76,19 @@ def find_dataset_plans(dataset: str, plans_name: str = "nnUNetPlans") -> Dataset
         UserError: ``nnUNet_preprocessed`` is not set, or there are no such plans.
     """
     base = nnunet_folder("nnUNet_preprocessed")
-    pattern = f"Dataset{int(dataset):03d}_*" if dataset.isdigit() else dataset
-    folders = [folder for folder in sorted(base.glob(pattern)) if folder.is_dir()]
-    if not folders:
-        present = [folder.name for folder in sorted(base.glob("Dataset*"))]
-        raise UserError(
-            f"there is no data set {dataset} in {base}"
-            + (f" (there are {', '.join(present)})" if present else "")
-            + f"; plan it first: nnUNetv2_plan_and_preprocess -d {dataset} -c 2d"
-        )
-    if len(folders) > 1:
-        raise UserError(f"data set {dataset} is not unique in {base}: {', '.join(f.name for f in folders)}")
-    file = folders[0] / f"{plans_name}.json"
+    try:
+        folder = base / dataset_name(dataset, base)
+    except UserError as error:
+        raise UserError(f"{error}; plan it first: nnUNetv2_plan_and_preprocess -d {dataset} -c 2d") from None
+    file = folder / f"{plans_name}.json"
     if not file.is_file():
-        present = [path.stem for path in sorted(folders[0].glob("*Plans*.json"))]
+        present = [path.stem for path in sorted(folder.glob("*Plans*.json"))]
         raise UserError(
-            f"{folders[0]} has no {plans_name}.json"
+            f"{folder} has no {plans_name}.json"
             + (f" (it has {', '.join(present)}: choose with -p)" if present else "")
             + f"; plan it first: nnUNetv2_plan_and_preprocess -d {dataset} -c 2d"
         )
     plans = read_json(file)
     if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
         raise UserError(f"{file} is not a plans file of nnU-Net: it has no 'configurations'")
-    return DatasetPlans(file, plans, read_json(folders[0] / "dataset.json"))
+    return DatasetPlans(file, plans, read_json(folder / "dataset.json"))

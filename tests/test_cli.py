@@ -1,0 +1,134 @@
+"""One contract for all commands: help with an example, errors in one line, exit codes, nnU-Net's words."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+import pytest
+
+from nnunetv2_eccam.arguments import OPTIONS, add_option, dataset_name
+from nnunetv2_eccam.cli import COMMANDS, command_parser, main
+from nnunetv2_eccam.errors import UserError
+
+PARSED_HERE = [name for name, (module, _) in COMMANDS.items() if not hasattr(importlib.import_module(module), "main")]
+
+WRONG_INPUT = {
+    "demo": ("--data nowhere", "nowhere is not a folder"),
+    "convert": ("msd-heart nowhere", "nowhere"),
+    "splits": ("-d 7 --by (.)", "there is no data set 7"),
+    "plans": ("7 practical", "there is no data set 7"),
+    "predict": ("-i nowhere -o out -d 7 -c 2d -device cpu", "7"),
+    "evaluate": ("nowhere nowhere_else -djfile nowhere.json", "nowhere"),
+    "benchmark": ("-d 7 -c 2d -tr nnUNetTrainerECCaM", "there is no data set 7"),
+    "overlay": ("-o figure.png --images nowhere --system A=nowhere", "nowhere"),
+    "attention": ("spatial -i nowhere.nii.gz -o out -m nowhere -device cpu", "nowhere"),
+    "checkpoint": ("nowhere.pth", "nowhere.pth"),
+}
+"""What a user may get wrong in each command, and what the line then names; the rest take no files."""
+
+MEANING = {
+    "-d": {"dataset", "datasets"},
+    "-c": {"configuration", "configurations"},
+    "-tr": {"trainer", "trainers"},
+    "-p": {"plans", "plans_name"},
+    "-f": {"fold", "folds"},
+    "-i": {"input", "images", "data", "source"},
+    "-o": {"output", "target", "work_dir"},
+    "-m": {"model"},
+    "-chk": {"checkpoint"},
+    "-np": {"processes"},
+    "-device": {"device"},
+}
+"""What each of nnU-Net's options may set, singular or plural."""
+
+
+@pytest.fixture(autouse=True)
+def nnunet_folders(tmp_path, monkeypatch):
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_alone_it_shows_every_command_and_an_example(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in COMMANDS)
+    assert "nnUNetv2_train 2 2d 0 -tr nnUNetTrainerECCaM" in out
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"demo"}))
+def test_help_shows_an_example(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "-h"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert any(line.strip().startswith((f"nnUNetv2_eccam {name}", "export")) for line in out.splitlines()[1:])
+
+
+@pytest.mark.parametrize("name", PARSED_HERE)
+def test_an_option_of_nnunet_means_what_it_means_there(name):
+    for action in command_parser(name)._actions:
+        for flag in set(action.option_strings) & MEANING.keys():
+            assert action.dest in MEANING[flag], flag
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"trainers", "trainer-path"}))
+def test_wrong_input_gives_one_line_and_exit_code_1(name, capsys, nnunet_folders):
+    words, message = WRONG_INPUT[name]
+    before = sorted(nnunet_folders.rglob("*"))
+    assert main([name, *words.split()]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"nnUNetv2_eccam {name}: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(nnunet_folders.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, None])
+def test_an_option_that_there_is_not_gives_exit_code_2(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--no-such-option"] if name else ["no-such-command"])
+    assert end.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_stopped_by_ctrl_c_it_says_so_and_gives_130(monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnunetv2_eccam.cli.run_command", stopped)
+    assert main(["trainers"]) == 130
+    assert capsys.readouterr().err == "nnUNetv2_eccam trainers: interrupted\n"
+
+
+def test_the_shared_options_are_those():
+    assert MEANING.keys() == OPTIONS.keys()
+    assert all(settings["dest"] in MEANING[flag] for flag, settings in OPTIONS.items())
+
+
+def test_an_alias_and_nnunets_own_spelling_give_the_same():
+    parser = argparse.ArgumentParser()
+    add_option(parser, "-o", "--work-dir")
+    add_option(parser, "-tr", default="nnUNetTrainerECCaM")
+    assert parser.parse_args(["-o", "a"]) == parser.parse_args(["--work-dir", "a"])
+    assert parser.parse_args([]).trainer == "nnUNetTrainerECCaM"
+
+
+def test_a_data_set_is_given_by_number_or_name(nnunet_folders):
+    (nnunet_folders / "raw" / "Dataset002_Heart").mkdir()
+    (nnunet_folders / "preprocessed" / "Dataset002_Heart").mkdir()
+    for given in ("2", "002", "Dataset002_Heart"):
+        assert dataset_name(given) == "Dataset002_Heart"
+    (nnunet_folders / "results" / "Dataset002_Other").mkdir()
+    for given, message in (
+        ("2", "not unique"),
+        ("3", "no data set 3"),
+        ("Heart", "neither a number nor a name"),
+        ("Dataset002_Nothing", "there are Dataset002_Heart, Dataset002_Other"),
+    ):
+        with pytest.raises(UserError, match=message):
+            dataset_name(given)
+    assert dataset_name("2", nnunet_folders / "raw") == "Dataset002_Heart"
