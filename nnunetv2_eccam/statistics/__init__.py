@@ -1,24 +1,11 @@
-"""Statistics of scores over cases: spread, intervals, paired comparisons, ranks.
+"""Statistics of scores over cases: spread, intervals, paired comparisons, power.
 
-The case is the unit that is independent of the others: folds, repeats and slices are not. So repeats of a case
-are averaged first (``mean_of_repeats``), and everything here then goes over cases. Values that are not defined
-(NaN) are left out and counted.
+The case is the unit that is independent of the others: folds, trainings and slices are not. So a case's scores by
+several trainings are averaged before a test, and intervals resample whole cases, and trainings where there are
+several. Values that are not defined (NaN) are left out and counted.
 """
 
-from nnunetv2_eccam.statistics.adjustment import holm
-from nnunetv2_eccam.statistics.comparison import Comparison, compare
-from nnunetv2_eccam.statistics.ranking import rank_cases, ranks
-from nnunetv2_eccam.statistics.repeats import mean_of_repeats
-from nnunetv2_eccam.statistics.summary import Summary, summarise, summarise_parts
+from nnunetv2_eccam.statistics.comparison import Comparison, compare, holm, smallest_visible_difference
+from nnunetv2_eccam.statistics.summary import Summary, summarise
 
-__all__ = [
-    "Comparison",
-    "Summary",
-    "compare",
-    "holm",
-    "mean_of_repeats",
-    "rank_cases",
-    "ranks",
-    "summarise",
-    "summarise_parts",
-]
+__all__ = ["Comparison", "Summary", "compare", "holm", "smallest_visible_difference", "summarise"]

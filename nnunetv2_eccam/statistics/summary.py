@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nnunetv2_eccam.statistics.bootstrap import interval_of_mean
+from nnunetv2_eccam.statistics.intervals import interval_of_mean
 
 
 class Summary(NamedTuple):
@@ -32,66 +32,53 @@ class Summary(NamedTuple):
     n_all: int
 
 
-def summarise(values: Sequence[float], confidence: float = 0.95, n_bootstrap: int = 10_000, seed: int = 0) -> Summary:
-    """Summarise one value for each case.
+def summarise(
+    values: Any, cases: Sequence[Hashable] | None = None, folds: Sequence[Hashable] | None = None, *,
+    confidence: float = 0.95, n_bootstrap: int = 10_000, seed: int = 0,
+) -> Summary:  # fmt: skip
+    """Summarise one value for each case, or for each of its parts, such as its slices.
 
-    The order of the cases is of no matter: they are sorted first. If all defined values are the same, the SD is 0
-    and the interval is that value. An interval of few cases is too narrow, since the bootstrap knows no more of the
+    Mean and SD are over the values, each averaged over trainings. The interval resamples whole cases with all their
+    parts, since the parts of a case resemble each other, and the trainings, where there are several
+    (``intervals.interval_of_mean``). An interval of few cases is too narrow, since the bootstrap knows no more of the
     patients than these: of normal values, nominal 95% hold the true mean in 86% of samples of 5, in 91% of 10, in
     93% of 20 (400 samples of each).
 
     Args:
-        values: one for each case, repeats averaged (``repeats.mean_of_repeats``). What is not finite is not defined.
-        confidence: of the bootstrap interval (``bootstrap.interval_of_mean``).
-        n_bootstrap: resamples.
-        seed: of the resampling.
-    """
-    given = np.asarray(values, np.float64)
-    defined = np.sort(given[np.isfinite(given)])
-    low, high = interval_of_mean(defined, None, confidence, n_bootstrap, seed)
-    return Summary(*_mean_and_sd(defined), low, high, len(defined), len(given))
-
-
-def summarise_parts(
-    values: Sequence[float], cases: Sequence[Hashable], confidence: float = 0.95, n_bootstrap: int = 10_000,
-    seed: int = 0,
-) -> Summary:  # fmt: skip
-    """Summarise values of which several belong to one case, such as those of its slices.
-
-    Mean and SD are over the parts, each with the same weight. The interval comes from resampling whole cases with
-    all their parts, since the parts of a case resemble each other; resampling parts would make it too narrow.
-
-    Args:
-        values: one for each part.
-        cases: of each part, its case.
+        values: ``(values,)``, or ``(values, trainings)``. What is not finite is not defined.
+        cases: of each value, its case; by default each is a case of its own.
+        folds: of each value, the fold whose trainings predicted it; by default all are of one.
         confidence: of the interval.
-        n_bootstrap: resamples.
+        n_bootstrap: its resamples.
         seed: of the resampling.
-
-    Returns:
-        ``n_defined`` and ``n_all`` count parts.
 
     Raises:
-        ValueError: the two are of different lengths.
+        ValueError: the lists are of different lengths.
     """
+    given = by_training(values)
+    names = range(len(given)) if cases is None else cases
+    shared: Sequence[Hashable] = [""] * len(given) if folds is None else folds
+    if not len(given) == len(names) == len(shared):
+        raise ValueError(f"{len(given)} values belong to {len(names)} cases and {len(shared)} folds; give one of each")
+    defined: npt.NDArray[np.bool_] = np.asarray(np.isfinite(given).any(axis=1))
+    kept = given[defined]
+    means = np.nanmean(kept, axis=1) if len(kept) else np.zeros(0)
+    kept_cases, kept_folds = ([each[place] for place in np.flatnonzero(defined).tolist()] for each in (names, shared))
+    interval = interval_of_mean([kept], kept_cases, kept_folds, confidence, n_bootstrap, seed)
+    return Summary(*mean_and_sd(means), interval.low, interval.high, len(means), len(given))
+
+
+def by_training(values: Any) -> npt.NDArray[np.float64]:
+    """Give values as ``(values, trainings)``, NaN where they are not defined."""
     given = np.asarray(values, np.float64)
-    if len(given) != len(cases):
-        raise ValueError(f"{len(given)} values belong to {len(cases)} cases; give one case for each value")
-    parts: dict[Hashable, list[float]] = {}
-    for value, case in zip(given, cases, strict=True):
-        if math.isfinite(value):
-            parts.setdefault(case, []).append(float(value))
-    # Sorted by what they hold, so that neither the order of the parts nor the cases' names matter.
-    groups = sorted(sorted(each) for each in parts.values())
-    sums, counts = np.array([math.fsum(each) for each in groups]), np.array([float(len(each)) for each in groups])
-    low, high = interval_of_mean(sums, counts, confidence, n_bootstrap, seed)
-    defined = np.sort(given[np.isfinite(given)])
-    return Summary(*_mean_and_sd(defined), low, high, len(defined), len(given))
+    given = given[:, None] if given.ndim == 1 else given
+    return np.where(np.isfinite(given), given, math.nan)
 
 
-def _mean_and_sd(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def mean_and_sd(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Give mean and sample SD; NaN where there are too few values for one."""
     if not len(values):
         return math.nan, math.nan
-    if values[0] == values[-1]:  # sorted: all the same, so that no rounding makes a spread of it
+    if np.all(values == values[0]):  # so that no rounding makes a spread of it
         return float(values[0]), 0.0 if len(values) > 1 else math.nan
     return math.fsum(values) / len(values), float(np.std(values, ddof=1))

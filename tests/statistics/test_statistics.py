@@ -1,0 +1,292 @@
+"""Statistics over cases: by hand, against scipy, by simulation, and what must not change them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from nnunetv2_eccam.statistics import compare, holm, smallest_visible_difference, summarise
+
+SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+COARSE = st.lists(st.tuples(*[st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.8, 1.0, math.nan])] * 2), max_size=11)
+P_VALUES = st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12)
+NAN = math.nan
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def same(first, second):
+    return all(a == pytest.approx(b, abs=1e-12, nan_ok=True) for a, b in zip(first, second, strict=True))
+
+
+class TestSummarise:
+    def test_mean_and_sample_sd(self):
+        summary = summarise([1.0, 2.0, 4.0, 5.0])
+        assert summary.mean == 3
+        assert summary.sd == pytest.approx(math.sqrt(10 / 3))
+        assert (summary.n_defined, summary.n_all) == (4, 4)
+
+    def test_the_interval_is_scipys_bca(self):
+        values = np.random.default_rng(3).beta(8, 2, 25)
+        expected = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=2000, batch=2000,
+                                   random_state=np.random.default_rng(7)).confidence_interval  # fmt: skip
+        summary = summarise(values, n_bootstrap=2000, seed=7)
+        assert (summary.low, summary.high) == pytest.approx((expected.low, expected.high))
+
+    def test_the_interval_of_many_normal_values_is_students(self):
+        values = np.random.default_rng(0).normal(5, 2, 400)
+        half = stats.t.ppf(0.975, 399) * values.std(ddof=1) / 20
+        summary = summarise(values)
+        assert (summary.low, summary.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [
+            ([], (NAN, NAN, NAN, NAN, 0, 0)),
+            ([NAN, NAN], (NAN, NAN, NAN, NAN, 0, 2)),
+            ([0.4, math.inf], (0.4, NAN, NAN, NAN, 1, 2)),
+            ([0.1, 0.1, 0.1, NAN], (0.1, 0.0, 0.1, 0.1, 3, 4)),
+        ],
+    )
+    def test_too_few_equal_or_undefined_values(self, values, expected):
+        assert same(summarise(values), expected)
+
+    @settings(max_examples=40, deadline=None)
+    @given(SCORES)
+    def test_the_interval_is_within_the_values(self, values):
+        summary = summarise(values, n_bootstrap=200)
+        if len(values) > 1:
+            assert min(values) - 1e-12 <= summary.low <= summary.high <= max(values) + 1e-12
+
+    def test_a_seed_gives_the_same_interval_and_another_another(self):
+        for trainings in (1, 2):
+            values = np.random.default_rng(0).normal(size=(15, trainings))
+            assert summarise(values, seed=4) == summarise(values, seed=4)
+            assert summarise(values, seed=4)[2:4] != summarise(values, seed=5)[2:4]
+
+    def test_more_confidence_is_wider(self):
+        values = np.random.default_rng(1).normal(size=30)
+        narrow, wide = summarise(values, confidence=0.8), summarise(values, confidence=0.99)
+        assert wide.low < narrow.low < narrow.high < wide.high
+
+    def test_refuses_what_makes_no_interval(self):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            summarise([1.0, 2.0], confidence=95)
+        with pytest.raises(ValueError, match="at least one resample"):
+            summarise([1.0, 2.0], n_bootstrap=0)
+
+
+class TestPartsOfCases:
+    """Slices of a volume, or slices of a patient."""
+
+    def test_one_part_a_case_is_the_plain_summary(self):
+        values = [0.2, 0.4, 0.5, 0.9, 0.95]
+        assert same(summarise(values, list("abcde")), summarise(values))
+
+    def test_repeating_a_case_does_not_narrow_the_interval(self):
+        values, cases = [0.2, 0.4, 0.5, 0.9, 0.95], list("abcde")
+        once, often = summarise(values, cases), summarise(values * 40, cases * 40)
+        assert often.mean == pytest.approx(once.mean)
+        assert often[2:4] == pytest.approx(once[2:4], abs=0.02)
+        assert often.n_all == 200
+
+    def test_parts_weigh_the_same(self):
+        assert summarise([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"]).mean == 0.75
+
+    def test_refuses_other_lengths(self):
+        with pytest.raises(ValueError, match="3 values belong to 2 cases"):
+            summarise([1.0, 2.0, 3.0], ["a", "b"])
+
+
+def simulated(rng, cases=40, trainings=3, of_case=1.0, of_training=1.0, folds=4):
+    """Scores whose cases, and whose trainings of each fold, have effects of their own; the true mean is 0."""
+    fold = np.arange(cases) % folds
+    lift = rng.normal(0, of_training, (folds, trainings))
+    noise = rng.normal(0, 0.2, (cases, trainings))
+    return rng.normal(0, of_case, (cases, 1)) + lift[fold] + noise, fold.tolist()
+
+
+class TestTrainings:
+    def test_several_equal_trainings_are_one(self):
+        values = np.random.default_rng(2).normal(size=30)
+        once, thrice = summarise(values), summarise(np.repeat(values[:, None], 3, axis=1))
+        assert thrice[:2] == pytest.approx(once[:2])
+        assert thrice[2:4] == pytest.approx(once[2:4], abs=0.05)
+
+    def test_the_interval_holds_the_true_mean_as_often_as_it_says(self):
+        """Where trainings differ, resampling cases alone would hold it in some two thirds of the studies."""
+        rng = np.random.default_rng(11)
+        hits, of_cases_only = 0, 0
+        for _ in range(150):
+            values, folds = simulated(rng, trainings=2)
+            found = summarise(values, folds=folds, n_bootstrap=300)
+            alone = summarise(values.mean(axis=1), n_bootstrap=300)
+            hits += found.low <= 0 <= found.high
+            of_cases_only += alone.low <= 0 <= alone.high
+        assert 0.86 <= hits / 150 <= 0.985
+        assert of_cases_only / 150 < 0.8
+
+    def test_the_standard_error_is_that_of_the_design(self):
+        """Var = of_case^2 / cases + (of_training^2 / trainings + noise) / folds, for each of two systems."""
+        rng = np.random.default_rng(5)
+        errors = []
+        for _ in range(60):
+            (a, folds), (b, _) = (simulated(rng, 48, 3, 0.0, 1.0, 4) for _ in range(2))
+            errors.append(compare(a, b, folds, n_bootstrap=300).standard_error ** 2)
+        assert np.mean(errors) == pytest.approx(2 * (1 / 3 / 4 + 0.04 / 48 / 3), rel=0.2)
+
+    def test_a_fold_that_lacks_a_training_does_with_the_others(self):
+        values, folds = simulated(np.random.default_rng(3))
+        gaps = values.copy()
+        gaps[np.asarray(folds) == 1, 2] = NAN
+        gaps[0, 0] = NAN
+        found = summarise(gaps, folds=folds, n_bootstrap=300)
+        assert found.mean == pytest.approx(np.nanmean(gaps, axis=1).mean())
+        assert found.low < found.mean < found.high
+        assert found.n_defined == 40
+
+    def test_only_a_difference_between_trainings_widens(self):
+        rng = np.random.default_rng(4)
+        wide = compare(*(simulated(rng, of_training=1.0)[0] for _ in range(2)), simulated(rng)[1])
+        calm = compare(*(simulated(rng, of_training=0.0)[0] for _ in range(2)), simulated(rng)[1])
+        assert wide.high - wide.low > 1.3 * (calm.high - calm.low)
+
+
+class TestCompare:
+    def test_a_worked_example(self):
+        """Differences 1, -2, 3, 4, 5, 6, 7: W- = 2, so P = 2 x 3 / 128 (sums 0, 1 and 2 have one way each)."""
+        found = compare([1, 0, 3, 4, 5, 6, 7], [0, 2, 0, 0, 0, 0, 0])
+        assert found.p_value == pytest.approx(6 / 128)
+        assert found.effect_size == pytest.approx((26 - 2) / 28)
+        assert found.mean_difference == pytest.approx(24 / 7)
+        assert found.cohens_d_z == pytest.approx((24 / 7) / math.sqrt((140 - 24**2 / 7) / 6))
+        assert (found.n_pairs, found.n_higher) == (7, 6)
+
+    def test_zeros_and_ties_by_pratt(self):
+        """|d| = 0, 1, 1, 2: ranks 1, 2.5, 2.5, 4; the zero's is left out. W- = 2.5 of 9: P = 2 x 3 / 8."""
+        found = compare([5, 6, 4, 7], [5, 5, 5, 5])
+        assert found.p_value == pytest.approx(6 / 8)
+        assert found.effect_size == pytest.approx((6.5 - 2.5) / 9)
+
+    @pytest.mark.parametrize("n", [1, 2, 7, 25, 50])
+    def test_untied_p_values_are_scipys_exact_ones(self, n):
+        differences = np.random.default_rng(n).normal(0.3, 1, n)
+        expected = stats.wilcoxon(differences, method="exact").pvalue
+        assert compare(differences, np.zeros(n)).p_value == pytest.approx(expected)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
+    def test_tied_p_values_are_those_of_all_signs(self, differences):
+        placed = stats.rankdata(np.abs(differences))
+        placed = [rank if d > 0 else -rank for rank, d in zip(placed, differences, strict=True) if d]
+        low = min(sum(rank for rank in placed if rank > 0), -sum(rank for rank in placed if rank < 0))
+        sums = [sum(abs(rank) for rank, up in zip(placed, signs, strict=True) if up)
+                for signs in itertools.product((0, 1), repeat=len(placed))]  # fmt: skip
+        expected = min(1, 2 * np.mean([each <= low for each in sums]))
+        assert compare(differences, [0] * len(differences), n_bootstrap=10).p_value == pytest.approx(expected)
+
+    def test_many_pairs_are_close_to_the_normal_approximation(self):
+        a, b = np.random.default_rng(2).normal(0.1, 1, 400).round(1), np.zeros(400)
+        exact, large = compare(a, b, n_bootstrap=100), compare(np.tile(a, 2), np.tile(b, 2), n_bootstrap=100)
+        expected = stats.wilcoxon(a, zero_method="pratt", method="asymptotic")
+        assert exact.p_value == pytest.approx(expected.pvalue, rel=0.02)
+        assert large.p_value == stats.wilcoxon(np.tile(a, 2), zero_method="pratt", method="asymptotic").pvalue
+
+    def test_few_differences_among_zeros_are_not_significant(self):
+        """The normal approximation says p = 0.046, though four signs cannot give less than 1/8."""
+        assert compare([0.1, 0.2, 0.3, 0.4] + [0] * 16, [0] * 20).p_value == pytest.approx(1 / 8)
+
+    @pytest.mark.parametrize(
+        ("a", "b", "expected"),
+        [
+            ([], [], {"n_pairs": 0, "p_value": NAN, "mean_difference": NAN, "effect_size": NAN}),
+            ([NAN, 1], [1, NAN], {"n_pairs": 0, "n_all": 2, "p_value": NAN, "low": NAN}),
+            ([0.5], [0.3], {"n_pairs": 1, "p_value": 1, "low": NAN, "effect_size": 1, "cohens_d_z": NAN}),
+            ([1, 2, 3], [1, 2, 3], {"p_value": 1, "low": 0, "high": 0, "effect_size": 0, "cohens_d_z": 0}),
+            ([0.3, 0.4], [0.2, 0.3], {"mean_difference": 0.1, "low": 0.1, "high": 0.1, "cohens_d_z": NAN}),
+        ],
+    )
+    def test_degenerate_pairs(self, a, b, expected):
+        found = compare(a, b)._asdict()
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, nan_ok=True), name
+
+    @settings(max_examples=60, deadline=None)
+    @given(COARSE)
+    def test_swapping_turns_the_signs_and_nothing_else(self, pairs):
+        a, b = [each for each, _ in pairs], [each for _, each in pairs]
+        one, other = compare(a, b, n_bootstrap=100), compare(b, a, n_bootstrap=100)
+        for name in ("mean_difference", "effect_size", "cohens_d_z"):
+            assert getattr(one, name) == pytest.approx(-getattr(other, name), abs=1e-12, nan_ok=True)
+        assert same([one.n_pairs, one.p_value, one.n_all], [other.n_pairs, other.p_value, other.n_all])
+
+    def test_rounding_makes_no_difference_of_equal_ones(self):
+        assert compare([0.3, 0.9, 0.7], [0.1 + 0.2, 0.9, 0.7]).p_value == 1
+
+    def test_a_test_is_of_the_means_over_trainings(self):
+        rng = np.random.default_rng(8)
+        a, b = rng.normal(0.4, 1, (20, 3)), rng.normal(0, 1, (20, 2))
+        assert compare(a, b).p_value == compare(a.mean(axis=1), b.mean(axis=1)).p_value
+
+    def test_refuses_other_lengths(self):
+        with pytest.raises(ValueError, match="same length"):
+            compare([1, 2], [1])
+
+
+class TestPower:
+    def test_a_difference_of_that_size_is_seen_in_four_of_five_studies(self):
+        rng, n = np.random.default_rng(6), 25
+        visible = smallest_visible_difference(2 / math.sqrt(n), n)
+        seen = [stats.wilcoxon(rng.normal(visible, 2, n)).pvalue <= 0.05 for _ in range(1000)]
+        assert np.mean(seen) == pytest.approx(0.8, abs=0.04)
+
+    @pytest.mark.parametrize("n", [6, 20, 421])
+    def test_it_is_that_of_statsmodels(self, n):
+        expected = TTestPower().solve_power(nobs=n * 3 / math.pi, alpha=0.05, power=0.8)
+        assert smallest_visible_difference(1 / math.sqrt(n), n) == pytest.approx(expected, rel=1e-6)
+
+    def test_fewer_than_six_pairs_see_nothing(self):
+        assert math.isnan(smallest_visible_difference(0.1, 5))
+        assert math.isnan(compare([1, 2, 3], [0, 0, 1]).smallest_visible)
+
+
+class TestHolm:
+    def test_it_is_that_of_statsmodels(self):
+        p_values = np.random.default_rng(1).uniform(0, 0.1, 12)
+        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+    def test_a_worked_example(self):
+        """0.01 x 4, 0.02 x 3 = 0.06, 0.03 x 2 = 0.06, 0.04 x 1 -> not below the one before."""
+        assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+        assert holm([0.005, 0.011, 0.02, 0.04, 0.13]) == pytest.approx([0.025, 0.044, 0.06, 0.08, 0.13])
+
+    def test_undefined_ones_do_not_count(self):
+        assert holm([0.02, NAN, 0.5]) == pytest.approx([0.04, NAN, 0.5], nan_ok=True)
+        assert holm([]) == []
+
+    @given(P_VALUES)
+    def test_never_lowers_and_keeps_order(self, p_values):
+        defined = sorted((p, q) for p, q in zip(p_values, holm(p_values), strict=True) if not math.isnan(p))
+        assert all(p <= q <= 1 for p, q in defined)
+        assert all(first[1] <= second[1] for first, second in itertools.pairwise(defined))
+        if defined:
+            assert defined[0][1] == pytest.approx(min(1, len(defined) * defined[0][0]))
+
+    @pytest.mark.parametrize("p", [-0.1, 1.01])
+    def test_refuses_what_is_no_probability(self, p):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            holm([0.5, p])
