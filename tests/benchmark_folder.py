@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_eccam.evaluation.score_files import slice_table, volume_table, write_slice_scores, write_volume_scores
+from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, score_table, write_scores
 
 SYSTEMS: tuple[tuple[str, str, str | None], ...] = (
     ("nnUNetTrainerECCaM_10epochs", "2d_eccam_trial", None),
@@ -114,9 +114,9 @@ class WorkFolder:
             rows = [volume_row(rng, case, label, self.levels[place] - 0.2 * order)
                     for case in cases for order, label in enumerate(dataset.labels)]  # fmt: skip
             rows = [change(row | {"system": place}) if change else row for row in rows]
-            write_volume_scores(volume_table(rows), self.scores(dataset, place, stem, "volume", repeat))
+            write_scores(score_table(rows, VOLUME_COLUMNS), self.scores(dataset, place, stem, "volume", repeat))
             slices = [row for each in rows for row in slice_rows(rng, each)]
-            write_slice_scores(slice_table(slices), self.scores(dataset, place, stem, "slice", repeat))
+            write_scores(score_table(slices, SLICE_COLUMNS), self.scores(dataset, place, stem, "slice", repeat))
             self._write_record(dataset, place, stem, repeat, trainer, configuration)
             if stem != "test":
                 folder = self.model(dataset, place, repeat) / stem
@@ -168,8 +168,8 @@ def volume_row(rng: np.random.Generator, case: str, label: str, level: float) ->
     fp = int(rng.uniform(0.6, 1.4) * fn)
     return {
         "case": case, "label": label, "tp": tp, "fp": fp, "fn": fn, "dsc": 2 * tp / (2 * tp + fp + fn),
-        "sensitivity": tp / (tp + fn), "precision": tp / (tp + fp), "hd95_mm": float(rng.gamma(2, 3) / level),
-        "nsd": float(np.clip(dsc + rng.normal(0, 0.03), 0, 1)), "nsd_tolerance_mm": TOLERANCE,
+        "sensitivity": tp / (tp + fn), "precision": tp / (tp + fp), "hd95": float(rng.gamma(2, 3) / level),
+        "nsd": float(np.clip(dsc + rng.normal(0, 0.03), 0, 1)), "nsd_tolerance": TOLERANCE, "unit": "mm",
         "reference_ml": reference / 1000, "prediction_ml": (tp + fp) / 1000, "note": "",
     }  # fmt: skip
 
@@ -178,7 +178,7 @@ def empty_prediction(row: dict[str, Any]) -> dict[str, Any]:
     """Make a row that of a prediction in which the structure is missing."""
     return row | {
         "tp": 0, "fp": 0, "fn": row["tp"] + row["fn"], "dsc": 0.0, "sensitivity": 0.0, "precision": math.nan,
-        "hd95_mm": math.nan, "nsd": 0.0, "prediction_ml": 0.0, "note": "empty prediction",
+        "hd95": math.nan, "nsd": 0.0, "prediction_ml": 0.0, "note": "empty prediction",
     }  # fmt: skip
 
 

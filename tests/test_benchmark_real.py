@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from nnunetv2_eccam.evaluation.score_files import read_slice_scores, read_volume_scores
+from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, read_scores
 
 TRAINERS = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -64,10 +64,10 @@ def test_two_trainers_from_the_command_to_the_report(nnunet_base, small_dataset,
         where = Path("repeat_0", NAME, "2d", trainer)
         model = tmp_path / "results" / NAME / f"{trainer}__nnUNetPlans__2d" / "fold_0"
         summary = json.loads((model / "validation" / "summary.json").read_text())
-        scores = read_volume_scores(tmp_path / "work" / "scores" / where / "fold_0_volume.csv")
+        scores = read_scores(tmp_path / "work" / "scores" / where / "fold_0_volume.csv", VOLUME_COLUMNS)
         expected = [case["metrics"][label]["FN"] for case in summary["metric_per_case"] for label in ("1", "2")]
         assert scores.fn.tolist() == expected
-        assert len(read_slice_scores(tmp_path / "work" / "scores" / where / "fold_0_slice.csv")) > 2
+        assert len(read_scores(tmp_path / "work" / "scores" / where / "fold_0_slice.csv", SLICE_COLUMNS)) > 2
         record = json.loads((tmp_path / "work" / "records" / where / "fold_0.json").read_text())
         assert record["epochs"] == 1
         assert record["parameters"] > 1000
@@ -76,6 +76,7 @@ def test_two_trainers_from_the_command_to_the_report(nnunet_base, small_dataset,
     with_test = benchmark("-tr", "TinyA")
     assert "begun    train" not in with_test, "what is trained is not trained again"
     assert "4 jobs: 4 done" in with_test
-    scores = read_volume_scores(tmp_path / "work" / "scores" / "repeat_0" / NAME / "2d" / "TinyA" / "test_volume.csv")
+    where = tmp_path / "work" / "scores" / "repeat_0" / NAME / "2d" / "TinyA"
+    scores = read_scores(where / "test_volume.csv", VOLUME_COLUMNS)
     assert set(scores.case) == {"test_0"}
     assert (tmp_path / "work" / "report" / "index.html").is_file()

@@ -18,10 +18,11 @@ from scipy import stats
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.score_files import (
-    read_slice_scores,
-    read_volume_scores,
-    volume_table,
-    write_volume_scores,
+    SLICE_COLUMNS,
+    VOLUME_COLUMNS,
+    read_scores,
+    score_table,
+    write_scores,
 )
 from nnunetv2_eccam.report import write_report
 from nnunetv2_eccam.report.case_values import Measured
@@ -189,7 +190,8 @@ def test_cases_with_pictures_are_described_and_linked(page):
 
 
 def volumes(work, dataset, system, stems):
-    rows = [row for stem in stems for row in read_volume_scores(work.scores(dataset, system, stem)).to_dict("records")]
+    frames = [read_scores(work.scores(dataset, system, stem), VOLUME_COLUMNS) for stem in stems]
+    rows = [row for frame in frames for row in frame.to_dict("records")]
     return {(row["case"], row["label"]): row for row in rows}
 
 
@@ -202,7 +204,7 @@ def test_means_are_over_cases_with_sd_and_counts(folder, page):
     assert shown["DSC SD [%]"] == f"{statistics.stdev(dsc):.2f}"
     assert float(shown["DSC CI low [%]"]) < statistics.mean(dsc) < float(shown["DSC CI high [%]"])
     assert (shown["DSC n"], shown["DSC n of"], shown["Cases"]) == ("6", "6", "6")
-    distances = [row["hd95_mm"] for row in rows if math.isfinite(row["hd95_mm"])]
+    distances = [row["hd95"] for row in rows if math.isfinite(row["hd95"])]
     assert len(distances) == 5  # one prediction is empty
     assert shown["HD95 mean [mm]"] == f"{statistics.mean(distances):.2f}"
     assert (shown["HD95 n"], shown["HD95 n of"]) == ("5", "6")
@@ -214,7 +216,7 @@ def test_slices_are_those_of_the_reference(small):
     path.write_text(path.read_text() + "la_0,left_atrium,99,0,50,0,0.0,,0.0,empty reference\n")
     write_report(work.work)
     rows = [row for stem in ("fold_0", "fold_1")
-            for row in read_slice_scores(work.scores(SMALL, 0, stem, "slice")).to_dict("records")]  # fmt: skip
+            for row in read_scores(work.scores(SMALL, 0, stem, "slice"), SLICE_COLUMNS).to_dict("records")]  # fmt: skip
     held = [100 * row["dsc"] for row in rows if row["tp"] + row["fn"] > 0]
     assert len(held) == len(rows) - 1
     shown = table(work, "overall_dataset002_heart_validation_slice")[0]
@@ -252,7 +254,7 @@ def test_a_pair_is_the_same_from_both_sides(folder, page):
 def test_repeats_are_averaged_per_case(small):
     work = small(repeats=2)
     measured = Measured.of(collect(read_benchmark(work.work)))
-    both = [read_volume_scores(work.scores(SMALL, 1, "fold_0", repeat=repeat)) for repeat in (0, 1)]
+    both = [read_scores(work.scores(SMALL, 1, "fold_0", repeat=repeat), VOLUME_COLUMNS) for repeat in (0, 1)]
     expected = {row["case"]: (row["dsc"] + other["dsc"]) / 2
                 for row, other in zip(*(each.to_dict("records") for each in both), strict=True)}  # fmt: skip
     cases = measured.cases[(measured.cases["system"] == "U-Net") & (measured.cases["fold"] == "0")]
@@ -291,12 +293,12 @@ def test_the_named_reference_is_the_reference(small):
 
 
 def test_distances_are_better_when_small(small):
-    work = small(levels=(0.6, 0.5, 0.9), statistics={"bootstrap": 50, "metric": "hd95_mm"})
+    work = small(levels=(0.6, 0.5, 0.9), statistics={"bootstrap": 50, "metric": "hd95"})
     for system, distance in enumerate((3.0, 1.0, 2.0)):
         for fold, cases in enumerate(SMALL.folds):
             rng = np.random.default_rng(fold)
-            rows = [volume_row(rng, case, "left_atrium", 0.8) | {"hd95_mm": distance} for case in cases]
-            write_volume_scores(volume_table(rows), work.scores(SMALL, system, f"fold_{fold}"))
+            rows = [volume_row(rng, case, "left_atrium", 0.8) | {"hd95": distance} for case in cases]
+            write_scores(score_table(rows, VOLUME_COLUMNS), work.scores(SMALL, system, f"fold_{fold}"))
     write_report(work.work)
     ranks = {row["System"]: row["Dataset002_Heart, validation, left_atrium: mean rank"]
              for row in table(work, "ranks")}  # fmt: skip

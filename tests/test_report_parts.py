@@ -118,7 +118,7 @@ def test_the_reference_may_be_named_by_its_trainer(tmp_path):
     folder = written_spec(tmp_path, statistics={"reference_system": "nnUNetTrainerECCaM_20epochs", "metric": "HD95"})
     benchmark = read_benchmark(folder)
     assert benchmark.reference == "EC-CaM-UNet"
-    assert benchmark.metric.column == "hd95_mm"
+    assert benchmark.metric.column == "hd95"
 
 
 # ---- nnU-Net's logs -------------------------------------------------------------------------------

@@ -46,6 +46,14 @@ def _known_metric(value: str) -> str:
     return value
 
 
+def _regular_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"should be a regular expression: {error}") from None
+    return value
+
+
 def _known_in_paper(value: str | None) -> str | None:
     if value is not None and value not in PAPER_DATASETS:
         raise ValueError(f"should be one of {', '.join(PAPER_DATASETS)}, or null for none")
@@ -94,8 +102,10 @@ class Evaluation(_Part):
     """How predictions are scored.
 
     Attributes:
-        nsd_tolerance_mm: of the normalised surface Dice.
+        nsd_tolerance_mm: of the normalised surface Dice; pixels, where images have no mm.
         slices: whether slices are scored too.
+        group: regular expression of cases' names whose group is the patient, where a patient has several cases, such
+            as slices; the report then compares systems by patient.
         empty: the 95% Hausdorff distance of a structure that was missed altogether: ``undefined``, or the
             image's ``diagonal``.
         ignore_geometry: compare voxel by voxel though headers differ, as nnU-Net does.
@@ -103,6 +113,7 @@ class Evaluation(_Part):
 
     nsd_tolerance_mm: Positive = 2.0
     slices: bool = True
+    group: Annotated[str, AfterValidator(_regular_expression)] | None = None
     empty: Literal["undefined", "diagonal"] = "undefined"
     ignore_geometry: bool = False
 

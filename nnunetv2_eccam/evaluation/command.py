@@ -2,6 +2,7 @@ r"""Score a folder of predictions: nnUNetv2_evaluate_folder, with surfaces, slic
 
   nnUNetv2_eccam evaluate labelsTs predictions -djfile dataset.json
   nnUNetv2_eccam evaluate labelsTs predictions -djfile dataset.json -pfile plans.json -o scores --nsd-tolerance 1
+  nnUNetv2_eccam evaluate labelsTs predictions -djfile dataset.json --group "pancreas_(\d+)_\d+"
 
 For each label or region: Dice (nnU-Net's, to the digit), sensitivity, precision, 95% Hausdorff distance and
 normalised surface Dice of each case, and the first three of each slice. Written to scores_volume.csv and
@@ -20,6 +21,7 @@ from nnunetv2_eccam.errors import UserError
 
 VOLUME_FILE = "scores_volume.csv"
 SLICE_FILE = "scores_slice.csv"
+PATIENT_FILE = "scores_patient.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,15 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-pfile", type=Path, metavar="FILE",
         help="plans.json file, which tells the axis that nnU-Net slices along (default: the one that\n"
         "prediction or training left beside PREDICTIONS, if any)")  # fmt: skip
-    add("-o", dest="output", type=Path, metavar="FOLDER",
-        help=f"folder for {VOLUME_FILE} and {SLICE_FILE} (default: PREDICTIONS)")  # fmt: skip
+    add("-o", dest="output", type=Path, metavar="FOLDER", help="folder for the tables (default: PREDICTIONS)")
     add("-np", dest="processes", type=int, default=_default_processes(), metavar="N",
         help="number of processes used (default: %(default)s)")  # fmt: skip
     add("--chill", action="store_true",
         help="score the cases that PREDICTIONS has, though REFERENCES has more; the rest is named")  # fmt: skip
     add("--cases", nargs="+", metavar="CASE", help="score these only, whatever else the folders hold")
+    add("--group", metavar="PATTERN",
+        help="regular expression of the cases' names whose group is the patient: scores per patient too,\n"
+        f"of all voxels of its cases together, in {PATIENT_FILE}; intervals resample patients")  # fmt: skip
     add("--nsd-tolerance", type=float, default=2.0, metavar="MM",
-        help="up to this distance surfaces count as the same in the surface Dice (default: 2)")  # fmt: skip
+        help="up to this distance surfaces count as the same in the surface Dice; pixels, where\n"
+        "images have no mm (default: 2)")  # fmt: skip
     add("--hd95-of-empty", choices=("undefined", "diagonal"), default="undefined",
         help="HD95 of an empty prediction whose reference is not empty: undefined, or the length of\n"
         "the image's diagonal (default: undefined)")  # fmt: skip
@@ -67,14 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     axis, reason = _slice_axis(arguments)
     from nnunetv2_eccam.evaluation.folders import score_folder
-    from nnunetv2_eccam.evaluation.score_files import write_slice_scores, write_volume_scores
-    from nnunetv2_eccam.evaluation.summary_table import Interval, lines_of, remarks, table
+    from nnunetv2_eccam.evaluation.score_files import pool_patients, write_scores
+    from nnunetv2_eccam.evaluation.summary_table import Interval, Scores, remarks, table
 
     volumes, slices = score_folder(
         arguments.references,
         arguments.predictions,
         arguments.djfile,
-        nsd_tolerance_mm=arguments.nsd_tolerance,
+        nsd_tolerance=arguments.nsd_tolerance,
         slice_axis=axis,
         with_slices=not arguments.no_slices,
         n_processes=arguments.processes,
@@ -84,18 +89,18 @@ def run(arguments: argparse.Namespace) -> int:
         compare_headers=not arguments.ignore_geometry,
         progress=sys.stderr.isatty(),
     )
+    patients = None if arguments.group is None else pool_patients(volumes, arguments.group)
     folder = arguments.output or arguments.predictions
-    write_volume_scores(volumes, folder / VOLUME_FILE)
-    if slices is not None:
-        write_slice_scores(slices, folder / SLICE_FILE)
+    tables = {VOLUME_FILE: volumes, SLICE_FILE: slices, PATIENT_FILE: patients}
+    written = {folder / name: scores for name, scores in tables.items() if scores is not None}
+    for path, scores in written.items():
+        write_scores(scores, path)
     interval = Interval(arguments.confidence, arguments.bootstrap, arguments.seed)
-    print(table(lines_of(volumes, slices, interval), interval))
-    print()
-    print(remarks(volumes, slices, interval))
+    scored = Scores(volumes, slices, patients, arguments.group)
+    print(table(scored, interval), remarks(scored, interval), sep="\n\n")
     if slices is not None:
         print(f"Slices are along {'zyx'[axis]} ({reason})")
     _print_unscored(arguments, set(volumes["case"]))
-    written = [folder / VOLUME_FILE] + ([] if slices is None else [folder / SLICE_FILE])
     print("Written: " + ", ".join(map(str, written)))
     return 0
 
@@ -114,11 +119,15 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--bootstrap {arguments.bootstrap} are too few resamples for an interval; give 100 or more")
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed} is negative; give 0 or more")
+    if arguments.group is not None:
+        from nnunetv2_eccam.evaluation.score_files import patients_of
+
+        patients_of(arguments.cases or [], arguments.group)
 
 
 def _slice_axis(arguments: argparse.Namespace) -> tuple[int, str]:
     """Find the axis of nnU-Net's arrays to slice along, and say where it is from."""
-    from nnunetv2_eccam.evaluation.slice_axis import AXES, plans_beside, slice_axis_of_plans
+    from nnunetv2_eccam.evaluation.labels import AXES, plans_beside, slice_axis_of_plans
 
     if arguments.slice_axis:
         return AXES.index(arguments.slice_axis), "--slice-axis"
@@ -130,10 +139,9 @@ def _slice_axis(arguments: argparse.Namespace) -> tuple[int, str]:
 
 def _print_unscored(arguments: argparse.Namespace, scored: set[str]) -> None:
     """Name the references that were left out because the user allowed it."""
-    from nnunetv2_eccam.evaluation.pairs import cases_in
-    from nnunetv2_eccam.evaluation.structures import read_structures
+    from nnunetv2_eccam.evaluation.folders import cases_in
+    from nnunetv2_eccam.evaluation.labels import read_dataset_json
 
-    ending = read_structures(arguments.djfile).file_ending
-    left = sorted(cases_in(arguments.references, ending, "references") - scored)
+    left = sorted(set(cases_in(arguments.references, read_dataset_json(arguments.djfile).file_ending, "")) - scored)
     if left:
         print(f"Not scored, as asked: {len(left)} of {len(left) + len(scored)} references ({', '.join(left)})")

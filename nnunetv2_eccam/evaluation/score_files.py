@@ -1,4 +1,4 @@
-"""The score files: one row for each case and structure, or for each slice; how they are written and read.
+"""The score files: a row for each case and structure, for each slice, or for each patient; written and read.
 
 A value that is not defined is an empty field, and ``note`` says why. Numbers are written with all their digits,
 so that what is read is what was computed.
@@ -6,116 +6,131 @@ so that what is read is what was computed.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import written_whole
+from nnunetv2_eccam.evaluation.case_scores import Counts
+from nnunetv2_eccam.files import saved
 
 if TYPE_CHECKING:
     import pandas
 
+_OVERLAP = ("tp", "fp", "fn", "dsc", "sensitivity", "precision")
 VOLUME_COLUMNS = (
-    "case", "label", "tp", "fp", "fn", "dsc", "sensitivity", "precision", "hd95_mm", "nsd", "nsd_tolerance_mm",
-    "reference_ml", "prediction_ml", "note",
+    "case", "label", *_OVERLAP, "hd95", "nsd", "nsd_tolerance", "unit", "reference_ml", "prediction_ml", "note",
 )  # fmt: skip
-SLICE_COLUMNS = ("case", "label", "slice", "tp", "fp", "fn", "dsc", "sensitivity", "precision", "note")
+SLICE_COLUMNS = ("case", "label", "slice", *_OVERLAP, "note")
+PATIENT_COLUMNS = ("patient", "label", "cases", *_OVERLAP, "note")
 
-TEXTS = ("case", "label", "note")
-WHOLE_NUMBERS = ("slice", "tp", "fp", "fn")
-
-
-def volume_table(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Make the table of volumes from rows with the fields ``VOLUME_COLUMNS``."""
-    return _typed(rows, VOLUME_COLUMNS)
+TEXTS = ("case", "label", "patient", "unit", "note")
+WHOLE_NUMBERS = ("slice", "cases", "tp", "fp", "fn")
+_RENAMED = {"hd95_mm": "hd95", "nsd_tolerance_mm": "nsd_tolerance"}
+"""Columns of files that version 0.1 wrote, when all distances were called mm."""
 
 
-def slice_table(rows: Iterable[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Make the table of slices from rows with the fields ``SLICE_COLUMNS``."""
-    return _typed(rows, SLICE_COLUMNS)
+def score_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pandas.DataFrame:
+    """Make a table from rows: texts as objects, counts as whole numbers, the rest floats."""
+    import pandas
+
+    return _typed(pandas.DataFrame(list(rows), columns=list(columns)))
 
 
-def write_volume_scores(scores: pandas.DataFrame, target: Path) -> None:
-    """Write ``*_volume.csv``, whole or not at all.
+def _typed(table: pandas.DataFrame) -> pandas.DataFrame:
+    kind = {**dict.fromkeys(TEXTS, "object"), **dict.fromkeys(WHOLE_NUMBERS, "int64")}
+    return table.astype({name: kind.get(name, "float64") for name in table.columns})
+
+
+def pool_patients(volumes: pandas.DataFrame, pattern: str) -> pandas.DataFrame:
+    """Add up the voxels of all cases of a patient, such as its slices, and score the sums.
 
     Args:
-        scores: with the columns ``VOLUME_COLUMNS``, in any order.
-        target: the file; its folder is made.
+        volumes: of ``VOLUME_COLUMNS``.
+        pattern: as :func:`patients_of` takes it.
+
+    Returns:
+        a table of ``PATIENT_COLUMNS``. Surfaces are not pooled: distances across slices are not known.
+
+    Raises:
+        UserError: as :func:`patients_of`.
+    """
+    named = volumes.assign(patient=patients_of(volumes["case"].tolist(), pattern))
+    rows = []
+    for (patient, label), cases in named.groupby(["patient", "label"], sort=False):
+        counts = Counts(*(int(cases[name].sum()) for name in Counts._fields))
+        rows.append({"patient": patient, "label": label, "cases": len(cases), **counts.row()})
+    return score_table(rows, PATIENT_COLUMNS)
+
+
+def patients_of(cases: Sequence[str], pattern: str) -> list[str]:
+    r"""Give the patient of each case.
+
+    Args:
+        cases: names, such as ``pancreas_012_087``.
+        pattern: a regular expression that a name begins with; its group is the patient, or all that it matches where
+            it has none: ``pancreas_(\d+)_\d+``.
+
+    Raises:
+        UserError: it is no regular expression, or does not match a case.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"the pattern of patients, {pattern!r}, is no regular expression: {error}") from None
+    found = [compiled.match(case) for case in cases]
+    for case, match in zip(cases, found, strict=True):
+        if match is None or not match[compiled.groups and 1]:
+            raise UserError(f"the pattern of patients, {pattern!r}, does not match the case {case}")
+    return [str(match[compiled.groups and 1]) for match in found if match]
+
+
+def write_scores(scores: pandas.DataFrame, target: Path) -> None:
+    """Write a table of scores as CSV, whole or not at all; its folder is made.
 
     Raises:
         UserError: the file cannot be written.
     """
-    _write(scores, target, VOLUME_COLUMNS)
-
-
-def write_slice_scores(scores: pandas.DataFrame, target: Path) -> None:
-    """Write ``*_slice.csv``, whole or not at all; as ``write_volume_scores``."""
-    _write(scores, target, SLICE_COLUMNS)
-
-
-def read_volume_scores(source: Path) -> pandas.DataFrame:
-    """Read ``*_volume.csv``.
-
-    Returns:
-        Columns ``VOLUME_COLUMNS``: ``case``, ``label`` and ``note`` are text ("" where there is nothing to say),
-        ``tp``, ``fp`` and ``fn`` whole numbers, the rest floats with NaN where the value is not defined.
-
-    Raises:
-        UserError: the file is missing, or not such a table.
-    """
-    return _read(source, VOLUME_COLUMNS)
-
-
-def read_slice_scores(source: Path) -> pandas.DataFrame:
-    """Read ``*_slice.csv``; as ``read_volume_scores``, with ``SLICE_COLUMNS``.
-
-    The rows are the slices that hold the structure in the reference or in the prediction. Means per slice are
-    over those of the reference: ``tp + fn > 0``.
-
-    Raises:
-        UserError: the file is missing, or not such a table.
-    """
-    return _read(source, SLICE_COLUMNS)
-
-
-def _typed(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pandas.DataFrame:
-    import pandas
-
-    table = pandas.DataFrame(list(rows), columns=list(columns))
-    kinds = {name: "object" if name in TEXTS else "int64" if name in WHOLE_NUMBERS else "float64" for name in columns}
-    return table.astype(kinds)
-
-
-def _write(scores: pandas.DataFrame, target: Path, columns: Sequence[str]) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(target) as partial:
-            scores.to_csv(partial, columns=list(columns), index=False, lineterminator="\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    with saved(target) as partial:
+        scores.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def _read(source: Path, columns: Sequence[str]) -> pandas.DataFrame:
+def read_scores(source: Path, columns: Sequence[str]) -> pandas.DataFrame:
+    """Read a table of scores.
+
+    Args:
+        source: the file.
+        columns: ``VOLUME_COLUMNS``, ``SLICE_COLUMNS`` or ``PATIENT_COLUMNS``. The rows of slices are those that hold
+            the structure in the reference or in the prediction; means per slice are over ``tp + fn > 0``.
+
+    Returns:
+        these columns: texts are "" where there is nothing to say, ``tp``, ``fp`` and ``fn`` whole numbers, the rest
+        floats with NaN where the value is not defined.
+
+    Raises:
+        UserError: the file is missing, or not such a table.
+    """
     import pandas
 
     try:
         # All as text first: of itself pandas takes a case named NA for a missing value, and 007 for seven.
-        table = pandas.read_csv(source, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pandas.read_csv(source, dtype=object, keep_default_na=False).rename(columns=_RENAMED)
     except FileNotFoundError:
         raise UserError(f"{source} does not exist; nnUNetv2_eccam evaluate writes such files") from None
     except (OSError, UnicodeDecodeError, pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
         raise UserError(f"{source} cannot be read as a table of scores: {error}") from error
+    if "unit" not in table and "hd95" in table:
+        table["unit"] = "mm"
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise UserError(f"{source} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
-    for name in columns:
-        if name in TEXTS:
-            table[name] = table[name].astype("object")
-            continue
-        try:
-            kind = int if name in WHOLE_NUMBERS else float
-            table[name] = [kind(text) if text or kind is int else float("nan") for text in table[name]]
-        except ValueError as error:
-            raise UserError(f"{source} has a {name} that is not a number: {error}") from None
-    return _typed(table[list(columns)].to_dict("records"), columns)
+    try:
+        return _typed(table[list(columns)].replace("", math.nan).fillna(dict.fromkeys(TEXTS, "")))
+    except ValueError as error:
+        raise UserError(f"{source} has something that is not a number where one should be: {error}") from None

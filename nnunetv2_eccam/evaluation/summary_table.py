@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from nnunetv2_eccam.statistics import Summary, summarise, summarise_parts
+from nnunetv2_eccam.evaluation.score_files import patients_of
+from nnunetv2_eccam.statistics import Summary, summarise
 
 if TYPE_CHECKING:
     import pandas
@@ -15,11 +16,20 @@ OVERLAP = {"dsc": "DSC", "sensitivity": "sensitivity", "precision": "precision"}
 
 
 class Interval(NamedTuple):
-    """How the confidence intervals are made: as ``statistics.summarise`` takes it."""
+    """How the confidence intervals are made, as ``statistics.summarise`` takes it."""
 
     confidence: float = 0.95
     n_bootstrap: int = 10_000
     seed: int = 0
+
+
+class Scores(NamedTuple):
+    """The tables of ``score_files``, and the pattern by which cases are of one patient, or None."""
+
+    volumes: pandas.DataFrame
+    slices: pandas.DataFrame | None
+    patients: pandas.DataFrame | None
+    group: str | None
 
 
 class Line(NamedTuple):
@@ -31,28 +41,35 @@ class Line(NamedTuple):
     unit: str
 
 
-def lines_of(volumes: pandas.DataFrame, slices: pandas.DataFrame | None, interval: Interval) -> list[Line]:
-    """Summarise each label's metrics over cases, and those per slice over the slices of the reference's structure."""
-    lines = []
-    for label in dict.fromkeys(volumes["label"]):
-        rows = volumes[volumes["label"] == label]
-        tolerance = float(rows["nsd_tolerance_mm"].iloc[0])
-        names = OVERLAP | {"hd95_mm": "HD95 (mm)", "nsd": f"NSD at {tolerance:g} mm"}
-        for column, name in names.items():
-            lines.append(Line(label, name, summarise(rows[column].tolist(), *interval), "cases"))
-        if slices is not None:
-            parts = slices[(slices["label"] == label) & (slices["tp"] + slices["fn"] > 0)]
+def _lines(scores: Scores, interval: Interval) -> Iterator[Line]:
+    """Summarise over cases, over the slices of the reference's structure, and over patients."""
+
+    def summary(rows: pandas.DataFrame, column: str) -> Summary:
+        units = rows["patient" if "patient" in rows else "case"].tolist()
+        if scores.group is not None and "patient" not in rows:
+            units = patients_of(units, scores.group)
+        return summarise(rows[column].tolist(), units, **interval._asdict())
+
+    for label in dict.fromkeys(scores.volumes["label"]):
+        rows = scores.volumes[scores.volumes["label"] == label]
+        unit, tolerance = "/".join(dict.fromkeys(rows["unit"])), float(rows["nsd_tolerance"].iloc[0])
+        for column, name in (OVERLAP | {"hd95": f"HD95 ({unit})", "nsd": f"NSD at {tolerance:g} {unit}"}).items():
+            yield Line(label, name, summary(rows, column), "cases")
+        if scores.slices is not None:
+            parts = scores.slices[(scores.slices["label"] == label) & (scores.slices["tp"] + scores.slices["fn"] > 0)]
             for column, name in OVERLAP.items():
-                summary = summarise_parts(parts[column].tolist(), parts["case"].tolist(), *interval)
-                lines.append(Line(label, f"{name} per slice", summary, "slices"))
-    return lines
+                yield Line(label, f"{name} per slice", summary(parts, column), "slices")
+        if scores.patients is not None:
+            pooled = scores.patients[scores.patients["label"] == label]
+            for column, name in OVERLAP.items():
+                yield Line(label, f"{name} per patient", summary(pooled, column), "patients")
 
 
-def table(lines: Sequence[Line], interval: Interval) -> str:
-    """Lay lines out; what is not defined is a dash."""
+def table(scores: Scores, interval: Interval) -> str:
+    """Lay all out; what is not defined is a dash."""
     rows = [("label", "metric", "mean", "SD", f"{100 * interval.confidence:g}% CI", "n")]
-    for label, metric, summary, unit in lines:
-        digits = 2 if "mm)" in metric else 4
+    for label, metric, summary, unit in _lines(scores, interval):
+        digits = 2 if metric.startswith("HD95") else 4
         mean, sd, low, high = (f"{value:.{digits}f}" if not math.isnan(value) else "-" for value in summary[:4])
         ends = "-" if low == "-" else f"{low} to {high}"
         rows.append((label, metric, mean, sd, ends, f"{summary.n_defined} of {summary.n_all} {unit}"))
@@ -60,25 +77,29 @@ def table(lines: Sequence[Line], interval: Interval) -> str:
     rule = "-" * (sum(widths) + 2 * len(widths) - 2)
     shown = []
     for place, row in enumerate(rows):
-        if place and row[0] != rows[place - 1][0]:
-            shown.append(rule)
-        same = place > 1 and row[0] == rows[place - 1][0]
-        cells = ["" if same else row[0], *row[1:]]
-        shown.append("  ".join(
-            cell.rjust(width) if 2 <= column <= 3 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip())  # fmt: skip
+        is_new = place < 2 or row[0] != rows[place - 1][0]
+        shown += [rule] if place and is_new else []
+        cells = [row[0] if is_new else "", *row[1:]]
+        padded = [cell.rjust(width) if column in (2, 3) else cell.ljust(width)
+                  for column, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip
+        shown.append("  ".join(padded).rstrip())
     return "\n".join(shown)
 
 
-def remarks(volumes: pandas.DataFrame, slices: pandas.DataFrame | None, interval: Interval) -> str:
+def remarks(scores: Scores, interval: Interval) -> str:
     """Say how the numbers are to be read, and name each case for which something is not defined."""
-    n_cases = volumes["case"].nunique()
-    words = [f"CI: of the mean, bootstrap over cases ({interval.n_bootstrap} resamples, seed {interval.seed})"]
-    if slices is not None:
-        words.append("Per slice: the slices that hold the structure in the reference; the CI resamples whole cases")
-    if 1 < n_cases < 10:
-        words.append(f"{n_cases} cases are few: their CI is likely too narrow")
+    volumes, patients = scores.volumes, scores.patients
+    units = "cases" if patients is None else "patients"
+    count = volumes["case"].nunique() if patients is None else patients["patient"].nunique()
+    words = [f"CI: of the mean, bootstrap over {units} ({interval.n_bootstrap} resamples, seed {interval.seed})"]
+    if scores.slices is not None:
+        words.append(f"Per slice: the slices that hold the structure in the reference; the CI resamples whole {units}")
+    if patients is not None:
+        words.append("Per patient: of the voxels of all its cases together")
+    if "px" in set(volumes["unit"]):
+        words.append("px: pixels, since the images do not say how large one is in mm")
+    if 1 < count < 10:
+        words.append(f"{count} {units} are few: their CI is likely too narrow")
     means = [volumes.loc[volumes["label"] == label, "dsc"].mean() for label in dict.fromkeys(volumes["label"])]
     if len(means) > 1:
         mean = sum(means) / len(means)

@@ -12,16 +12,13 @@ image's border, its surface is there.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.evaluation.overlap import Mask
+from nnunetv2_eccam.evaluation.case_scores import Mask
 
 ROUNDING = 1e-6
 """Areas and distances are of single precision: what is closer than this fraction counts as equal."""
@@ -35,24 +32,24 @@ class OneSided:
     """The elements of one surface, from the closest to the other surface to the farthest.
 
     Attributes:
-        distances: of each element to the other surface, mm, ascending.
-        areas: of each element, mm^2; of contours in the plane, mm.
+        distances: of each element to the other surface, ascending, in the spacing's unit (mm, or pixels).
+        areas: of each element, in its square; of contours in the plane, their lengths.
     """
 
     distances: npt.NDArray[np.float64]
     areas: npt.NDArray[np.float64]
 
     def percentile(self, fraction: float) -> float:
-        """Give the smallest distance within which this fraction of the surface lies, mm; NaN without surface."""
+        """Give the smallest distance within which this fraction of the surface lies; NaN without surface."""
         if not len(self.areas):
             return math.nan
         reached = np.cumsum(self.areas)
         place = int(np.searchsorted(reached, fraction * reached[-1] * (1 - ROUNDING)))
         return float(self.distances[min(place, len(self.distances) - 1)])
 
-    def area_within(self, tolerance_mm: float) -> float:
+    def area_within(self, tolerance: float) -> float:
         """Sum the area of the elements whose distance is at most this."""
-        return float(self.areas[self.distances <= tolerance_mm * (1 + ROUNDING)].sum())
+        return float(self.areas[self.distances <= tolerance * (1 + ROUNDING)].sum())
 
 
 @dataclass(frozen=True)
@@ -68,20 +65,20 @@ class SurfaceDistances:
     prediction: OneSided
 
     def hausdorff(self, fraction: float = 0.95) -> float:
-        """Give the robust Hausdorff distance in mm: the larger one of the two sides' percentiles.
+        """Give the robust Hausdorff distance: the larger one of the two sides' percentiles.
 
         NaN where either side has no surface to measure.
         """
         sides = (self.reference.percentile(fraction), self.prediction.percentile(fraction))
         return math.nan if any(map(math.isnan, sides)) else max(sides)
 
-    def surface_dice(self, tolerance_mm: float) -> float:
-        """Give the part of both surfaces' area that is at most ``tolerance_mm`` from the other surface.
+    def surface_dice(self, tolerance: float) -> float:
+        """Give the part of both surfaces' area that is at most ``tolerance`` from the other surface.
 
         NaN where neither side has surface to measure.
         """
         area = float(self.reference.areas.sum() + self.prediction.areas.sum())
-        within = self.reference.area_within(tolerance_mm) + self.prediction.area_within(tolerance_mm)
+        within = self.reference.area_within(tolerance) + self.prediction.area_within(tolerance)
         return within / area if area else math.nan
 
 
@@ -95,13 +92,10 @@ def surface_distances(
     Args:
         reference: ``(z, y, x)``, not empty.
         prediction: of the same shape, not empty.
-        spacing: mm, z, y, x.
+        spacing: z, y, x, in mm, or pixels.
         ignored: voxels that count for nothing, and in which neither mask may have any. Elements that touch one
             are not measured: whether there is a surface is not known. They still count as the other mask's
             nearest, so that a prediction that goes on into the ignored part is not punished for it.
-
-    Raises:
-        UserError: MONAI is not installed.
     """
     masks = [reference, prediction] + ([] if ignored is None else [ignored])
     single = [axis for axis, length in enumerate(reference.shape) if length == 1]
@@ -141,7 +135,9 @@ def _elements(first: Mask, second: Mask, mm: tuple[float, ...]) -> list[tuple[Ma
 
     Each array of places is one shorter than the mask along each axis; place i lies between voxels i and i + 1.
     """
-    torch, get_mask_edges, _ = _monai()
+    import torch
+    from monai.metrics import get_mask_edges
+
     places: list[Mask] = [np.zeros([length - 1 for length in first.shape], bool) for _ in range(2)]
     areas: list[list[npt.NDArray[np.float64]]] = [[], []]
     step = max(1, SLAB_VOXELS * len(first) // first.size)
@@ -160,7 +156,9 @@ def _elements(first: Mask, second: Mask, mm: tuple[float, ...]) -> list[tuple[Ma
 def _distances(measured: Mask, others: Mask, mm: tuple[float, ...]) -> npt.NDArray[np.float64]:
     if not measured.any():
         return np.zeros(0)
-    return np.asarray(_monai()[2](measured, others, "euclidean", mm), np.float64)
+    from monai.metrics import get_surface_distance
+
+    return np.asarray(get_surface_distance(measured, others, "euclidean", mm), np.float64)
 
 
 def _touched(voxels: Mask) -> Mask:
@@ -170,21 +168,3 @@ def _touched(voxels: Mask) -> Mask:
         ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
         voxels = voxels[tuple(ahead)] | voxels[tuple(behind)]
     return voxels
-
-
-def require_monai() -> None:
-    """See that MONAI is there, without importing it, which takes seconds.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    if importlib.util.find_spec("monai") is None:
-        raise UserError('surface distances need MONAI, which is not installed: pip install "nnunetv2-eccam[benchmark]"')
-
-
-def _monai() -> tuple[Any, Any, Any]:
-    require_monai()
-    import torch
-    from monai.metrics import get_mask_edges, get_surface_distance
-
-    return torch, get_mask_edges, get_surface_distance

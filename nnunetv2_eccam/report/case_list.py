@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_eccam.evaluation.overlap import BOTH_EMPTY, EMPTY_PREDICTION, EMPTY_REFERENCE
+from nnunetv2_eccam.evaluation.case_scores import BOTH_EMPTY, EMPTY_PREDICTION, EMPTY_REFERENCE
 from nnunetv2_eccam.report.case_values import Measured
 from nnunetv2_eccam.report.collect import SUBSETS, Collected
 from nnunetv2_eccam.report.formatting import count, number
@@ -78,7 +78,7 @@ def undefined_table(collected: Collected) -> Table | None:
         for note in (BOTH_EMPTY, EMPTY_REFERENCE, EMPTY_PREDICTION):
             found[note] += str(row["note"]).split(";")[0] == note
         found["dsc"] += not math.isfinite(row["dsc"])
-        found["hd95"] += not math.isfinite(row["hd95_mm"])
+        found["hd95"] += not math.isfinite(row["hd95"])
     names = ("all", BOTH_EMPTY, EMPTY_REFERENCE, EMPTY_PREDICTION, "dsc", "hd95")
     rows = [
         (cell(key[0]), cell(key[1]), cell(SUBSETS[key[2]]), cell(key[3]), *(cell(count(found[name])) for name in names))

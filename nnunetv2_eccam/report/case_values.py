@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunetv2_eccam.report.metrics import METRICS, SLICE_METRICS, Metric
-from nnunetv2_eccam.statistics import Summary, summarise, summarise_parts
+from nnunetv2_eccam.statistics import Summary, summarise
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -155,9 +155,7 @@ def _cached(
     values: tuple[float, ...], cases: tuple[str, ...] | None, confidence: float, n_bootstrap: int, seed: int
 ) -> Summary:
     """Summarise, once for each system: tables and figures share many of them."""
-    if cases is None:
-        return summarise(values, confidence, n_bootstrap, seed)
-    return summarise_parts(values, cases, confidence, n_bootstrap, seed)
+    return summarise(values, cases, confidence=confidence, n_bootstrap=n_bootstrap, seed=seed)
 
 
 def values_of(frame: DataFrame, column: str) -> Values:

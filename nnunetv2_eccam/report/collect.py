@@ -11,8 +11,7 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.score_files import (
     SLICE_COLUMNS,
     VOLUME_COLUMNS,
-    read_slice_scores,
-    read_volume_scores,
+    read_scores,
 )
 from nnunetv2_eccam.files import nnunet_folder, read_json
 from nnunetv2_eccam.report.read_spec import Benchmark, BenchmarkSystem
@@ -155,7 +154,7 @@ def _scores(part: Part, benchmark: Benchmark, unit: str) -> DataFrame | None:
     path = part.folder(benchmark.work_dir / "scores") / f"{part.stem}_{unit}.csv"
     if not path.is_file():
         return None
-    frame: DataFrame = read_volume_scores(path) if unit == "volume" else read_slice_scores(path)
+    frame: DataFrame = read_scores(path, VOLUME_COLUMNS if unit == "volume" else SLICE_COLUMNS)
     for position, (name, value) in enumerate(part.keys.items()):
         frame.insert(position, name, value)
     return frame

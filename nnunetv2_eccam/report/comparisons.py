@@ -104,4 +104,4 @@ def _cached(
     a: tuple[float, ...], b: tuple[float, ...], confidence: float, n_bootstrap: int, seed: int
 ) -> Comparison:  # fmt: skip
     """Compare, once for each pair: tables share many of them."""
-    return compare(a, b, confidence, n_bootstrap, seed)
+    return compare(a, b, confidence=confidence, n_bootstrap=n_bootstrap, seed=seed)

@@ -30,7 +30,7 @@ PAIRED_SYSTEMS, PAIRED_CASES = 4, 60
 
 def distribution_figures(measured: Measured, dataset: str, subset: str) -> list[Figure]:
     """Draw each label's values: the metric of the spec, and the surface's two."""
-    metrics = dict.fromkeys([measured.benchmark.metric, METRICS["hd95_mm"], METRICS["nsd"]])
+    metrics = dict.fromkeys([measured.benchmark.metric, METRICS["hd95"], METRICS["nsd"]])
     figures = []
     for label in measured.labels(dataset, subset):
         rows = measured.chosen(measured.cases, dataset, subset, label)

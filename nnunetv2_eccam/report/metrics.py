@@ -43,7 +43,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         Metric("dsc", "DSC", "%", 100, True, True, "DSC"),
         Metric("sensitivity", "Sensitivity", "%", 100, True, True, "sensitivity"),
         Metric("precision", "Precision", "%", 100, True, True, "precision"),
-        Metric("hd95_mm", "HD95", "mm", 1, False, False),
+        Metric("hd95", "HD95", "mm", 1, False, False),
         Metric("nsd", "NSD", "%", 100, True, False),
     )
 }
@@ -64,6 +64,6 @@ def metric_named(name: str, where: str) -> Metric:
         UserError: there is no such metric.
     """
     for metric in METRICS.values():
-        if name.lower() in (metric.column, metric.column.removesuffix("_mm"), metric.title.lower()):
+        if name.lower() in (metric.column, metric.title.lower()):
             return metric
     raise UserError(f"{where}: statistics.metric is {name}; it is one of {', '.join(METRICS)}")

@@ -32,7 +32,8 @@ def test_defaults_are_written_out():
         "plans": "nnUNetPlans",
         "device": "cpu",
         "predict_test": True,
-        "evaluation": {"nsd_tolerance_mm": 2.0, "slices": True, "empty": "undefined", "ignore_geometry": False},
+        "evaluation": {"nsd_tolerance_mm": 2.0, "slices": True, "group": None, "empty": "undefined",
+                       "ignore_geometry": False},
         "statistics": {"metric": "dsc", "confidence": 0.95, "bootstrap": 10000, "seed": 0, "reference_system": None},
         "published": {},
         "run": {
@@ -98,7 +99,7 @@ def test_titles_are_the_papers_and_never_the_same():
         ({"evaluation": {"nsd_tolerance_mm": 0}}, "evaluation.nsd_tolerance_mm is 0; it should be greater than 0"),
         ({"evaluation": 3}, "x.yaml: evaluation is 3; it should be a valid dictionary"),
         ({"statistics": {"confidence": 95}}, "statistics.confidence is 95; it should be less than 1"),
-        ({"statistics": {"metric": "dice"}}, "it should be one of dsc, sensitivity, precision, hd95_mm, nsd"),
+        ({"statistics": {"metric": "dice"}}, "it should be one of dsc, sensitivity, precision, hd95, nsd"),
         ({"statistics": {"reference_system": "x"}}, "statistics.reference_system is 'x'; it should be one of nnUNetTr"),
         ({"run": {"jobs": 1.5}}, "run.jobs is 1.5; it should be a valid integer"),
         ({"run": {"gpus": 1}}, "run.gpus is 1; it should be 0 with device: cpu"),

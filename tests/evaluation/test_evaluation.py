@@ -21,21 +21,18 @@ from small_dataset import LABELS
 
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.evaluation.case_scores import Counts, counts_of_slices
 from nnunetv2_eccam.evaluation.folders import score_folder
-from nnunetv2_eccam.evaluation.masks import choose_reader, read_mask
-from nnunetv2_eccam.evaluation.overlap import Counts, counts_of_slices, total
+from nnunetv2_eccam.evaluation.labels import Structure, plans_beside, read_dataset_json, slice_axis_of_plans
 from nnunetv2_eccam.evaluation.score_files import (
+    PATIENT_COLUMNS,
     SLICE_COLUMNS,
     VOLUME_COLUMNS,
-    read_slice_scores,
-    read_volume_scores,
-    slice_table,
-    volume_table,
-    write_slice_scores,
-    write_volume_scores,
+    pool_patients,
+    read_scores,
+    score_table,
+    write_scores,
 )
-from nnunetv2_eccam.evaluation.slice_axis import plans_beside, slice_axis_of_plans
-from nnunetv2_eccam.evaluation.structures import Structure, read_structures
 
 SPACING = (0.7, 1.1, 2.5)
 """x, y, z, as files have it."""
@@ -72,6 +69,7 @@ class Folders:
 
     def __init__(self, base: Path, labels=LABELS["labels"], **more):
         self.references, self.predictions = base / "references", base / "predictions"
+        base.mkdir(exist_ok=True)
         self.json = write_dataset_json(base, labels, **more)
 
     def add(self, case, reference=None, prediction=None, **geometry):
@@ -99,7 +97,7 @@ def folders(tmp_path) -> Folders:
 
 def assert_as_nnunet(folders: Folders, case: str):
     """Every count and Dice equals those of nnU-Net's own function, to the last digit."""
-    structures = read_structures(folders.json)
+    structures = read_dataset_json(folders.json)
     content = json.loads(folders.json.read_text())
     manager = LabelManager(content["labels"], content.get("regions_class_order"))
     wanted = manager.foreground_regions if manager.has_regions else manager.foreground_labels
@@ -134,7 +132,7 @@ class TestAsNnunet:
     @pytest.mark.parametrize("values", [{"background": 0, "b": 2, "a": 1}, {"background": 0, "a": [1], "b": [2]}])
     def test_labels_in_nnunets_order(self, tmp_path, values):
         folders = Folders(tmp_path, values, regions_class_order=None)
-        assert [each.name for each in read_structures(folders.json).scored] == ["a", "b"]
+        assert [each.name for each in read_dataset_json(folders.json).scored] == ["a", "b"]
         assert_as_nnunet(folders.add("a", *random_masks(5)), "a")
 
     def test_real_masks(self, tmp_path, heart_download):
@@ -143,7 +141,7 @@ class TestAsNnunet:
         folders.add("la", label, np.roll(label, (1, 3, 2), (0, 1, 2)), spacing=(0.625,) * 3)
         assert_as_nnunet(folders, "la")
         row = folders.row("la", "left_atrium")
-        assert 0.625 < row.hd95_mm <= 0.625 * math.sqrt(14) + 1e-6
+        assert 0.625 < row.hd95 <= 0.625 * math.sqrt(14) + 1e-6
         assert 0.5 < row.nsd < 1
         assert row.reference_ml == pytest.approx(np.count_nonzero(label) * 0.625**3 / 1000)
 
@@ -177,16 +175,16 @@ class TestRuleForEmptyMasks:
     def test_volumes(self, folders, reference, prediction, expected):
         folders.add("a", self.full() if reference else self.EMPTY, self.full() if prediction else self.EMPTY)
         row = folders.row("a")
-        found = (row.dsc, row.sensitivity, row.precision, row.hd95_mm, row.nsd)
+        found = (row.dsc, row.sensitivity, row.precision, row.hd95, row.nsd)
         assert found == pytest.approx(expected[:5], nan_ok=True)
         assert row.note == expected[5]
 
     def test_the_diagonal_in_place_of_an_empty_predictions_distance(self, folders):
         folders.add("a", self.full(), self.EMPTY).add("b", self.EMPTY, self.full())
         row = folders.row("a", hd95_of_empty="diagonal")
-        assert row.hd95_mm == pytest.approx(math.hypot(4 * 2.5, 6 * 1.1, 5 * 0.7))
-        assert row.note == "empty prediction; hd95_mm is the image's diagonal"
-        assert math.isnan(folders.row("b", hd95_of_empty="diagonal").hd95_mm)
+        assert row.hd95 == pytest.approx(math.hypot(4 * 2.5, 6 * 1.1, 5 * 0.7))
+        assert row.note == "empty prediction; hd95 is the image's diagonal"
+        assert math.isnan(folders.row("b", hd95_of_empty="diagonal").hd95)
 
     def test_slices(self, folders):
         reference, prediction = self.EMPTY.copy(), self.EMPTY.copy()
@@ -219,7 +217,6 @@ def test_slices_add_up_along_any_axis(seed, axis):
     for place, counts in enumerate(slices):
         ours, theirs = reference.take(place, axis), prediction.take(place, axis)
         assert counts == (np.sum(ours & theirs), np.sum(~ours & theirs), np.sum(ours & ~theirs))
-    assert total(slices).tp == np.sum(reference & prediction)
 
 
 class TestFiles:
@@ -284,12 +281,12 @@ class TestFiles:
         image = sitk.GetImageFromArray(np.full((2, 3, 4), 0.5, np.float32))
         image.SetSpacing(SPACING)
         sitk.WriteImage(image, str(folders.predictions / "a.nii.gz"))
-        assert "has the label 0.5 in 24 voxels" in self.error(folders)
+        assert "24 voxels are not whole numbers (0.5" in self.error(folders)
 
     def test_other_shapes(self, folders):
         folders.add("a", self.MASK).add("a", None, np.ones((2, 3, 5)))
         message = self.error(folders)
-        assert "differ in shape: (4, 3, 2) and (5, 3, 2) voxels (x, y, z)" in message
+        assert "differ in shape: 4 x 3 x 2 and 5 x 3 x 2 voxels (x, y, z)" in message
         assert "references/a.nii.gz" in message
         assert "predictions/a.nii.gz" in message
 
@@ -303,17 +300,30 @@ class TestFiles:
     )
     def test_other_grids(self, folders, geometry):
         folders.add("a", self.MASK).add("a", None, self.MASK, **geometry)
-        assert "are on different grids" in self.error(folders)
+        message = self.error(folders)
+        assert "are on different grids" in message or "differ in spacing" in message
+        assert "--ignore-geometry" in message
         assert folders.score(compare_headers=False)[0].loc[0, "dsc"] == 1
 
     def test_the_roundings_of_headers_are_no_other_grid(self, folders):
         folders.add("a", self.MASK).add("a", None, self.MASK, origin=(1e-4, 0, 0), spacing=(0.70001, 1.1, 2.5))
         assert folders.score()[0].loc[0, "dsc"] == 1
 
-    def test_a_broken_file(self, folders):
-        folders.add("a", self.MASK, self.MASK).add("b", self.MASK, self.MASK)
-        (folders.predictions / "b.nii.gz").write_bytes(b"no mask")
-        assert "predictions/b.nii.gz cannot be read by nnU-Net's SimpleITKIO" in self.error(folders)
+    @pytest.mark.parametrize("side", ["references", "predictions"])
+    @pytest.mark.parametrize("damage", ["no mask", "cut", "NaN"])
+    def test_a_damaged_file_is_named_and_nothing_scored(self, folders, side, damage):
+        folders.add("a", *random_masks(1)).add("b", *random_masks(2))
+        path = getattr(folders, side) / "b.nii.gz"
+        if damage == "NaN":
+            image = sitk.GetImageFromArray(np.full((5, 7, 6), np.nan, np.float32))
+            image.SetSpacing(SPACING)
+            sitk.WriteImage(image, str(path))
+        else:
+            content = path.read_bytes()
+            path.write_bytes(b"no mask" if damage == "no mask" else content[: len(content) // 2])
+        assert f"{side}/b.nii.gz" in self.error(folders)
+        assert main(folders.words) == 1
+        assert not list(folders.predictions.glob("*.csv"))
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -324,6 +334,7 @@ class TestFiles:
             ({"labels": {"background": 0, "a": [1, 2]}, "file_ending": ".nii.gz"}, "regions_class_order"),
             ({"labels": {"background": 0}, "file_ending": ".nii.gz"}, "nothing to score"),
             ([], "has no 'labels'"),
+            ({"labels": {"background": 0, "a": 1, "b": 1}, "file_ending": ".nii.gz"}, "two labels the same value"),
         ],
     )
     def test_a_dataset_json_that_will_not_do(self, folders, content, message):
@@ -333,8 +344,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"nsd_tolerance_mm": -1}, "give a distance from 0"),
-            ({"nsd_tolerance_mm": math.nan}, "give a distance from 0"),
+            ({"nsd_tolerance": -1}, "give a distance from 0"),
+            ({"nsd_tolerance": math.nan}, "give a distance from 0"),
             ({"slice_axis": 3}, "no axis 3"),
             ({"hd95_of_empty": "zero"}, "undefined or diagonal"),
             ({"n_processes": 0}, "not a number of processes"),
@@ -353,8 +364,8 @@ class TestGeometry:
         folders.add("plain", reference, prediction)
         folders.add("oblique", reference, prediction, direction=(c, 0, s, 0, 1, 0, -s, 0, c))
         plain, oblique = folders.row("plain"), folders.row("oblique")
-        assert plain.hd95_mm == pytest.approx(2.5)
-        assert oblique[["hd95_mm", "nsd"]].tolist() == pytest.approx(plain[["hd95_mm", "nsd"]].tolist())
+        assert plain.hd95 == pytest.approx(2.5)
+        assert oblique[["hd95", "nsd"]].tolist() == pytest.approx(plain[["hd95", "nsd"]].tolist())
         assert plain.reference_ml == pytest.approx(3 * 4 * 7 * 0.7 * 1.1 * 2.5 / 1000)
         assert plain.prediction_ml == plain.reference_ml
 
@@ -379,7 +390,7 @@ class TestGeometry:
         slices = folders.score(slice_axis=0)[1]
         assert slices[["slice", "tp"]].values.tolist() == [[0, 2], [4, 1]]
 
-    def test_photographs_have_pixels_but_no_volume(self, tmp_path):
+    def test_photographs_have_distances_in_pixels_and_no_volume(self, tmp_path, capsys):
         folders = Folders(tmp_path, file_ending=".png")
         reference = np.zeros((20, 30), np.uint8)
         reference[4:12, 5:20] = 1
@@ -387,9 +398,14 @@ class TestGeometry:
             folder.mkdir()
             sitk.WriteImage(sitk.GetImageFromArray(mask), str(folder / "a.png"))
         row = folders.row("a")
-        assert row.hd95_mm == pytest.approx(2)
+        assert (row.hd95, row.unit, row.nsd) == (pytest.approx(2), "px", 1)
         assert math.isnan(row.reference_ml)
         assert row.dsc == pytest.approx(13 / 15)
+        assert main(folders.words) == 0
+        printed = capsys.readouterr().out
+        assert "HD95 (px)" in printed
+        assert "NSD at 2 px" in printed
+        assert "mm" not in printed.replace("in mm", "")
 
     def test_ignored_voxels_count_for_nothing(self, tmp_path):
         folders = Folders(tmp_path, LABELS["ignore"])
@@ -398,17 +414,8 @@ class TestGeometry:
         reference[:, :, 6:] = 3
         prediction = np.where(reference == 3, 1, reference)
         row = folders.add("a", reference, prediction).row("a")
-        assert (row.dsc, row.hd95_mm, row.nsd) == (1, 0, 1)
+        assert (row.dsc, row.hd95, row.nsd) == (1, 0, 1)
         assert row.prediction_ml == row.reference_ml
-
-    def test_the_readers_geometry_is_the_files(self, folders):
-        folders.add("a", np.ones((2, 3, 4)), origin=(7.0, 8.0, 9.0))
-        structures = read_structures(folders.json)
-        path = folders.references / "a.nii.gz"
-        mask = read_mask(path, choose_reader(structures, path), structures)
-        assert mask.spacing == pytest.approx(SPACING[::-1])
-        np.testing.assert_allclose(mask.affine[:3, 3], (7, 8, 9))
-        assert mask.labels.dtype == np.uint8
 
 
 def test_several_processes_give_the_same(folders):
@@ -424,21 +431,20 @@ class TestScoreFiles:
             folders.add(case, *random_masks(len(case)))
         folders.add("empty", np.ones((2, 2, 2)), np.zeros((2, 2, 2)))
         volumes, slices = folders.score()
-        write_volume_scores(volumes, tmp_path / "deep" / "a_volume.csv")
-        write_slice_scores(slices, tmp_path / "a_slice.csv")
-        pd.testing.assert_frame_equal(read_volume_scores(tmp_path / "deep" / "a_volume.csv"), volumes, check_exact=True)
-        pd.testing.assert_frame_equal(read_slice_scores(tmp_path / "a_slice.csv"), slices, check_exact=True)
+        patients = pool_patients(volumes, ".")
+        for scores, columns in ((volumes, VOLUME_COLUMNS), (slices, SLICE_COLUMNS), (patients, PATIENT_COLUMNS)):
+            write_scores(scores, tmp_path / "deep" / "a.csv")
+            read = read_scores(tmp_path / "deep" / "a.csv", columns)
+            pd.testing.assert_frame_equal(read, scores, check_exact=True)
+            write_scores(score_table([], columns), tmp_path / "empty.csv")
+            assert (tmp_path / "empty.csv").read_text() == ",".join(columns) + "\n"
         assert "NA" in volumes["case"].tolist()
 
-    def test_the_columns(self, tmp_path):
-        write_volume_scores(volume_table([]), tmp_path / "v.csv")
-        write_slice_scores(slice_table([]), tmp_path / "s.csv")
-        assert (tmp_path / "v.csv").read_text() == (
-            "case,label,tp,fp,fn,dsc,sensitivity,precision,hd95_mm,nsd,nsd_tolerance_mm,reference_ml,prediction_ml,note\n"
-        )
-        assert (tmp_path / "s.csv").read_text() == "case,label,slice,tp,fp,fn,dsc,sensitivity,precision,note\n"
-        assert tuple(read_volume_scores(tmp_path / "v.csv").columns) == VOLUME_COLUMNS
-        assert tuple(read_slice_scores(tmp_path / "s.csv").columns) == SLICE_COLUMNS
+    def test_files_of_version_0_1_are_read(self, folders, tmp_path):
+        volumes, _ = folders.add("a", *random_masks(1)).score()
+        old = volumes.drop(columns="unit").rename(columns={"hd95": "hd95_mm", "nsd_tolerance": "nsd_tolerance_mm"})
+        write_scores(old, tmp_path / "old.csv")
+        pd.testing.assert_frame_equal(read_scores(tmp_path / "old.csv", VOLUME_COLUMNS), volumes)
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -446,15 +452,53 @@ class TestScoreFiles:
             (None, "does not exist"),
             ("", "cannot be read as a table"),
             ("case,label\n", "lacks the columns slice, tp, fp"),
-            ("case,label,slice,tp,fp,fn,dsc,sensitivity,precision,note\na,b,1,1,0,0,high,1,1,\n", "dsc that is not a"),
-            ("case,label,slice,tp,fp,fn,dsc,sensitivity,precision,note\na,b,,1,0,0,1,1,1,\n", "slice that is not a"),
+            ("case,label,slice,tp,fp,fn,dsc,sensitivity,precision,note\na,b,1,1,0,0,high,1,1,\n", "not a number"),
+            ("case,label,slice,tp,fp,fn,dsc,sensitivity,precision,note\na,b,,1,0,0,1,1,1,\n", "not a number"),
         ],
     )
     def test_files_that_are_none(self, tmp_path, text, message):
         if text is not None:
             (tmp_path / "s.csv").write_text(text)
         with pytest.raises(UserError, match=message):
-            read_slice_scores(tmp_path / "s.csv")
+            read_scores(tmp_path / "s.csv", SLICE_COLUMNS)
+
+
+class TestPatients:
+    """Slices of one patient, taken together."""
+
+    PATTERN = r"pancreas_(\d+)_\d+"
+
+    def slices(self, folders):
+        for patient in range(3):
+            for number in range(4):
+                folders.add(f"pancreas_{patient:03d}_{number}", *random_masks(10 * patient + number, shape=(1, 7, 6)))
+        return folders
+
+    def test_a_patients_scores_are_those_of_its_slices_stacked(self, folders, tmp_path):
+        patients = pool_patients(self.slices(folders).score()[0], self.PATTERN)
+        stacked = Folders(tmp_path / "stacked")
+        for patient in range(3):
+            pairs = [random_masks(10 * patient + number, shape=(1, 7, 6)) for number in range(4)]
+            stacked.add(f"{patient:03d}", *(np.concatenate(each) for each in zip(*pairs, strict=True)))
+        columns = ["label", "tp", "fp", "fn", "dsc", "sensitivity", "precision", "note"]
+        pd.testing.assert_frame_equal(patients[columns], stacked.score()[0][columns])
+        assert patients["patient"].tolist() == [each for each in ("000", "001", "002") for _ in range(2)]
+        assert set(patients["cases"]) == {4}
+
+    def test_the_command_scores_them_and_resamples_them(self, folders, capsys):
+        assert main([*self.slices(folders).words, "--no-slices", "--group", self.PATTERN]) == 0
+        printed = capsys.readouterr().out
+        scores = read_scores(folders.predictions / "scores_patient.csv", PATIENT_COLUMNS)
+        (line,) = [each for each in printed.splitlines() if "DSC per patient" in each][:1]
+        assert f"{scores[scores['label'] == 'organ']['dsc'].mean():.4f}" in line
+        assert line.endswith("3 of 3 patients")
+        assert "bootstrap over patients" in printed
+
+    @pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("liver_(.)", "does not match")])
+    def test_a_pattern_that_will_not_do(self, folders, capsys, pattern, message):
+        assert main([*self.slices(folders).words, "--group", pattern]) == 1
+        assert message in capsys.readouterr().err
+        assert not list(folders.predictions.glob("*.csv"))
 
 
 class TestSliceAxis:
@@ -480,7 +524,7 @@ class TestSliceAxis:
 
 
 def test_structures_have_their_names(tmp_path):
-    structures = read_structures(write_dataset_json(tmp_path, LABELS["regions_ignore"]))
+    structures = read_dataset_json(write_dataset_json(tmp_path, LABELS["regions_ignore"]))
     assert structures.scored == (Structure("whole", (1, 2)), Structure("lesion", (2,)))
     assert structures.ignore_label == 3
     assert structures.declared == {0, 1, 2, 3}
@@ -496,10 +540,10 @@ class TestCommand:
     def test_writes_and_prints(self, folders, tmp_path, capsys):
         output = tmp_path / "scores"
         assert main([*self.filled(folders).words, "-o", str(output), "--nsd-tolerance", "1.5"]) == 0
-        volumes = read_volume_scores(output / "scores_volume.csv")
-        slices = read_slice_scores(output / "scores_slice.csv")
+        volumes = read_scores(output / "scores_volume.csv", VOLUME_COLUMNS)
+        slices = read_scores(output / "scores_slice.csv", SLICE_COLUMNS)
         assert len(volumes) == 6
-        assert set(volumes["nsd_tolerance_mm"]) == {1.5}
+        assert set(volumes["nsd_tolerance"]) == {1.5}
         printed = capsys.readouterr().out
         organ = volumes[volumes["label"] == "organ"]
         (line,) = [each for each in printed.splitlines() if each.startswith("organ") and "DSC" in each]
@@ -518,7 +562,7 @@ class TestCommand:
         (folders.predictions / "plans.json").write_text(json.dumps({"transpose_forward": [2, 0, 1]}))
         assert main(folders.words) == 0
         assert "Slices are along x" in capsys.readouterr().out
-        assert read_slice_scores(folders.predictions / "scores_slice.csv")["slice"].max() == 5
+        assert read_scores(folders.predictions / "scores_slice.csv", SLICE_COLUMNS)["slice"].max() == 5
 
     def test_a_given_axis_counts_and_volumes_alone_do_without(self, folders, capsys):
         self.filled(folders)
