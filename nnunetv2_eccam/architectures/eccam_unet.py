@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
@@ -18,11 +19,18 @@ from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation, Upsamp
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu, Fusion
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
 from nnunetv2_eccam.blocks.convolution import LayerOps
+from nnunetv2_eccam.blocks.enhanced_convolution import BranchForm, BranchInit, EnhancedConvolution
 from nnunetv2_eccam.blocks.multi_scale import PAPER_DILATIONS, MultiScale, Rate
 from nnunetv2_eccam.blocks.spatial_correlation import AttentionScale, SpatialCorrelation
 from nnunetv2_eccam.blocks.squeeze_excitation import SqueezeExcitation
 
 ComparedAttention = Literal["SE", "CBAM"]
+
+AttentionStages = Literal["deepest", "1/16", "both", "from 1/16"] | Sequence[int]
+ATTENTION_STAGES = ("deepest", "1/16", "both", "from 1/16")
+
+PAPER_REDUCTION = 16
+"""Of the paper's bottleneck, along each axis: 32x32 positions of a 512x512 slice."""
 
 
 class ECCaMUNet(PadsToMultiple):
@@ -52,17 +60,24 @@ class ECCaMUNet(PadsToMultiple):
         deep_supervision: whether every head's logits are given, highest resolution first. Can be changed
             later as ``network.decoder.deep_supervision``, as nnU-Net does.
         enhanced_convolution: EC in the encoder.
-        norm_per_branch: one normalisation per EC branch (the paper) or one after their sum.
-        channel_correlation: CC in the bottleneck.
-        spatial_correlation: SC in the bottleneck.
-        compared_attention: ``SE`` or ``CBAM`` in the bottleneck instead of CC and SC (Table V), or None.
-        multi_scale: MuS in the bottleneck.
+        norm_per_branch: the plan's norm in each EC branch (the paper), or one after their sum.
+        branch_form: of EC with one norm after the sum, ``sum``, ``scale``, ``weight_norm`` or ``batch_norm``;
+            see :class:`EnhancedConvolution`.
+        branch_init: of EC, ``he_each`` or ``he_sum``; see there.
+        channel_correlation: CC in CoAG-MuSFu.
+        spatial_correlation: SC in CoAG-MuSFu.
+        compared_attention: ``SE`` or ``CBAM`` instead of CC and SC (Table V), or None.
+        multi_scale: MuS in CoAG-MuSFu.
         fusion: of attention and multi-scale features: ``concatenation`` (eq. 10), ``series``, ``sum``.
+        attention_stages: which stages CoAG-MuSFu follows: ``deepest`` (the paper: at 1/16 of the image),
+            ``1/16``, ``both``, ``from 1/16``, or a list of stages from 0; see :func:`stages_with_attention`.
+            The map that it gives goes on into the next stage and into the skip connection.
+        attention_residual: an identity path around each CoAG-MuSFu, with a gain that begins at zero.
         attention_scale: of SC's dot products: 1.0 (eq. 9) or ``"1/sqrt(C)"``.
         correlation_channels: width of CC's autoencoder.
         correlation_upsampling: ``transposed`` or ``interpolation``, CC's way back to C values.
-        dilations: MuS's rates; each one number, or one per axis.
-        multi_scale_channels: width of each MuS branch; a quarter of the bottleneck's by default.
+        dilations: MuS's rates, each one number or one per axis; or such rates by stage, ``{"4": [6, 12, 18]}``.
+        multi_scale_channels: width of each MuS branch; a quarter of its stage's by default.
         downsampling: ``stride`` or ``max_pool``.
         side_outputs: a head at each decoder level (DWS), or one head.
 
@@ -101,15 +116,19 @@ class ECCaMUNet(PadsToMultiple):
         deep_supervision: bool = False,
         enhanced_convolution: bool = True,
         norm_per_branch: bool = False,
+        branch_form: BranchForm = "sum",
+        branch_init: BranchInit = "he_each",
         channel_correlation: bool = True,
         spatial_correlation: bool = True,
         compared_attention: ComparedAttention | None = None,
         multi_scale: bool = True,
         fusion: Fusion = "concatenation",
+        attention_stages: AttentionStages = "deepest",
+        attention_residual: bool = False,
         attention_scale: AttentionScale = "1/sqrt(C)",
         correlation_channels: int = 8,
         correlation_upsampling: Upsampling = "transposed",
-        dilations: Sequence[Rate] = PAPER_DILATIONS,
+        dilations: Sequence[Rate] | Mapping[str, Sequence[Rate]] = PAPER_DILATIONS,
         multi_scale_channels: int | None = None,
         downsampling: Downsampling = "stride",
         side_outputs: bool = True,
@@ -133,34 +152,47 @@ class ECCaMUNet(PadsToMultiple):
             downsampling,
         )
         self.plan = plan
-        self.encoder = Encoder(input_channels, plan, enhanced_convolution, norm_per_branch)
-        channels, ops = plan.features_per_stage[-1], plan.ops
-        attention: nn.Module | None = None
-        if compared_attention is not None:
-            if channel_correlation or spatial_correlation:
-                raise ValueError(
-                    f"{compared_attention} takes the place of CC and SC: switch channel_correlation and "
-                    "spatial_correlation off"
-                )
-            attention = _compared(compared_attention, channels, ops)
-        elif channel_correlation or spatial_correlation:
-            attention = CollaborativeAttention(
-                ChannelCorrelation(channels, ops, correlation_channels, correlation_upsampling)
-                if channel_correlation
-                else None,
-                SpatialCorrelation(attention_scale) if spatial_correlation else None,
+        branches = {"norm_per_branch": norm_per_branch, "branch_form": branch_form, "branch_init": branch_init}
+        self.encoder = Encoder(input_channels, plan, enhanced_convolution, branches)
+        if compared_attention is not None and (channel_correlation or spatial_correlation):
+            raise ValueError(
+                f"{compared_attention} takes the place of CC and SC: switch channel_correlation and "
+                "spatial_correlation off"
             )
-        scales = MultiScale(channels, ops, dilations, multi_scale_channels) if multi_scale else None
-        self.bottleneck = CoAGMuSFu(channels, ops, attention, scales, fusion)
+
+        def fusion_at(stage: int) -> CoAGMuSFu:
+            channels, ops = plan.features_per_stage[stage], plan.ops
+            attention: nn.Module | None = None
+            if compared_attention is not None:
+                attention = _compared(compared_attention, channels, ops)
+            elif channel_correlation or spatial_correlation:
+                attention = CollaborativeAttention(
+                    ChannelCorrelation(channels, ops, correlation_channels, correlation_upsampling)
+                    if channel_correlation
+                    else None,
+                    SpatialCorrelation(attention_scale) if spatial_correlation else None,
+                )
+            rates = dilations[str(stage)] if isinstance(dilations, Mapping) else dilations
+            scales = MultiScale(channels, ops, rates, multi_scale_channels) if multi_scale else None
+            return CoAGMuSFu(channels, ops, attention, scales, fusion, attention_residual)
+
+        deepest = n_stages - 1
+        stages = stages_with_attention(attention_stages, plan.strides)
+        self.earlier_fusions = nn.ModuleDict({str(n): fusion_at(n) for n in stages if n < deepest})
+        self.bottleneck = (
+            fusion_at(deepest) if deepest in stages else CoAGMuSFu(plan.features_per_stage[-1], plan.ops, None, None)
+        )
         self.decoder = Decoder(num_classes, plan, side_outputs, deep_supervision)
 
     def segment(self, image: Tensor) -> Tensor | list[Tensor]:
         """Segment a batch of images whose size the strides divide."""
         self._check_bottleneck(image)
-        maps = self.encoder(image)
-        maps[-1] = self.bottleneck(maps[-1])
-        output: Tensor | list[Tensor] = self.decoder(maps)
+        output: Tensor | list[Tensor] = self.decoder(self.encoder(image, self._fusions()))
         return output
+
+    def _fusions(self) -> dict[int, nn.Module]:
+        earlier = {int(stage): module for stage, module in self.earlier_fusions.items()}
+        return {**earlier, len(self.plan.strides) - 1: self.bottleneck}
 
     @property
     def divisors(self) -> list[int]:
@@ -185,7 +217,10 @@ class ECCaMUNet(PadsToMultiple):
         sizes = self.plan.sizes(input_size)
         return (
             self.encoder.compute_conv_feature_map_size(input_size)
-            + self.bottleneck.compute_conv_feature_map_size(sizes[-1])
+            + sum(
+                cast(CoAGMuSFu, module).compute_conv_feature_map_size(sizes[stage])
+                for stage, module in self._fusions().items()
+            )
             + self.decoder.compute_conv_feature_map_size(sizes)
         )
 
@@ -193,6 +228,37 @@ class ECCaMUNet(PadsToMultiple):
     def initialize(module: nn.Module) -> None:
         """Initialise a module as nnU-Net does: He, for a leaky ReLU of slope 0.01. For ``network.apply``."""
         InitWeights_He(1e-2)(module)
+        if isinstance(module, EnhancedConvolution):  # after its convolutions, which ``apply`` comes to first
+            module.begin()
+
+
+def stages_with_attention(where: AttentionStages, strides: Sequence[Sequence[int]]) -> list[int]:
+    """Give the stages that CoAG-MuSFu follows.
+
+    Args:
+        where: ``deepest``; ``1/16``, the first stage whose map is a sixteenth of the image or less along some
+            axis (the paper's place), the deepest where there is none; ``both``; ``from 1/16``, every stage from
+            there; or stages from 0.
+        strides: per stage, one number per axis.
+
+    Raises:
+        ValueError: another word, or a stage that there is not.
+
+    >>> stages_with_attention("both", [[1, 1], [2, 2], [2, 2], [2, 2], [2, 2], [2, 2]])
+    [4, 5]
+    """
+    deepest = len(strides) - 1
+    if isinstance(where, str):
+        if where not in ATTENTION_STAGES:
+            raise ValueError(f"attention_stages must be one of {ATTENTION_STAGES} or a list, got {where!r}")
+        reduced = [max(math.prod(axis) for axis in zip(*strides[: n + 1], strict=True)) for n in range(len(strides))]
+        first = next((n for n, factor in enumerate(reduced) if factor >= PAPER_REDUCTION), deepest)
+        chosen = {"deepest": [deepest], "1/16": [first], "both": [first, deepest]}
+        return sorted(set(chosen.get(where, range(first, deepest + 1))))
+    stages = sorted({int(n) for n in where})
+    if not stages or stages[0] < 0 or stages[-1] > deepest:
+        raise ValueError(f"attention_stages must be stages from 0 to {deepest}, got {list(where)}")
+    return stages
 
 
 def _compared(name: ComparedAttention, channels: int, ops: LayerOps) -> nn.Module:

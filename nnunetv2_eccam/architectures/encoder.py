@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ class Encoder(nn.Module):
         input_channels: channels of the image.
         plan: the stages.
         enhanced_convolution: Enhanced Convolutions (III) or plain ones.
-        norm_per_branch: see :class:`EnhancedConvolution`.
+        branches: arguments of :class:`EnhancedConvolution`: ``norm_per_branch``, ``branch_form``, ``branch_init``.
 
     Shape:
         ``(B, input_channels, *spatial)`` to one map per stage, ``(B, features, *spatial / strides so far)``.
@@ -29,7 +30,7 @@ class Encoder(nn.Module):
         input_channels: int,
         plan: UNetPlan,
         enhanced_convolution: bool = False,
-        norm_per_branch: bool = False,
+        branches: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         ops = plan.ops
@@ -37,7 +38,7 @@ class Encoder(nn.Module):
 
         def conv(channels: int, width: int, kernel_size: Sequence[int], stride: Sequence[int]) -> nn.Module:
             if enhanced_convolution:
-                return EnhancedConvolution(channels, width, kernel_size, stride, ops, norm_per_branch)
+                return EnhancedConvolution(channels, width, kernel_size, stride, ops, **(branches or {}))
             return ConvNormNonlin(channels, width, kernel_size, stride, ops)
 
         self.strides = plan.strides
@@ -55,12 +56,21 @@ class Encoder(nn.Module):
                 channels = width
             self.stages.append(nn.Sequential(*layers))
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Give every stage's map, highest resolution first."""
-        maps = [image]
-        for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps[1:]
+    def forward(self, image: Tensor, after: Mapping[int, nn.Module] | None = None) -> list[Tensor]:
+        """Give every stage's map, highest resolution first.
+
+        Args:
+            image: the image.
+            after: modules by stage, each of which takes the stage's map before it goes on.
+        """
+        maps: list[Tensor] = []
+        features = image
+        for index, stage in enumerate(self.stages):
+            features = stage(features)
+            if after and index in after:
+                features = after[index](features)
+            maps.append(features)
+        return maps
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the values that the convolutions write for one sample."""

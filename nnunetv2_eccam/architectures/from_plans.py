@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
-from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet, stages_with_attention
 from nnunetv2_eccam.architectures.origin import Origin, plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan, per_stage_and_axis
 from nnunetv2_eccam.blocks.multi_scale import dilations_for
 from nnunetv2_eccam.errors import UserError
 
@@ -69,9 +69,25 @@ def network_arguments(
             f"the plans give the network {', '.join(unknown)}, which EC-CaM-UNet does not know; "
             f"it knows {', '.join(sorted(SWITCHES))}"
         )
-    if "dilations" not in arguments:
-        arguments["dilations"] = plain(dilations_for(bottleneck_size(patch_size, arguments["strides"])))
+    arguments["dilations"] = _dilations(arguments, patch_size)
     return arguments
+
+
+def _dilations(arguments: Mapping[str, Any], patch_size: Sequence[int]) -> Any:
+    """Give the rates of MuS: those that are stated, for the deepest stage, or the paper's scaled to each place."""
+    stated = arguments.get("dilations")
+    if isinstance(stated, Mapping):
+        return stated
+    strides = per_stage_and_axis("strides", arguments["strides"], int(arguments["n_stages"]), len(patch_size))
+    deepest = len(strides) - 1
+    stages = stages_with_attention(arguments.get("attention_stages", "deepest"), strides)
+    rates = {
+        str(stage): stated
+        if stage == deepest and stated is not None
+        else plain(dilations_for(bottleneck_size(patch_size, strides[: stage + 1])))
+        for stage in stages
+    }
+    return rates[str(deepest)] if stages == [deepest] else rates
 
 
 def cut_to_depth(arguments: Mapping[str, Any], max_stages: int | None = None) -> dict[str, Any]:

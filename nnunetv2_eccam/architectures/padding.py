@@ -51,7 +51,7 @@ class PadsToMultiple(KnowsItsOrigin, ABC):
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Give the logits of an image of any size."""
-        size = list(image.shape[2:])
+        size = [int(n) for n in image.shape[2:]]  # exporters that trace give tensors
         if len(size) != len(self.divisors):
             raise ValueError(
                 f"the network has {len(self.divisors)} spatial axes, the image {len(size)}: {list(image.shape)}"
@@ -87,6 +87,6 @@ def padding_cost(size: Sequence[int], divisors: Sequence[int], smallest: int = 1
 def _cropped(logits: Tensor, size: Sequence[int], padded: Sequence[int]) -> Tensor:
     """Crop an output to the image's size, a side output to its share of it, rounded as nnU-Net's targets are."""
     for axis, (n, whole) in enumerate(zip(size, padded, strict=True), start=2):
-        kept = max(1, round(n * logits.shape[axis] / whole))
+        kept = max(1, round(n * int(logits.shape[axis]) / whole))
         logits = logits.narrow(axis, 0, kept)
     return logits

@@ -73,8 +73,8 @@ class UNetPlan:
         )
         return cls(
             _per_stage("features_per_stage", features_per_stage, n_stages),
-            _per_stage_and_axis("kernel_sizes", kernel_sizes, n_stages, ops.dimension),
-            _per_stage_and_axis("strides", strides, n_stages, ops.dimension),
+            per_stage_and_axis("kernel_sizes", kernel_sizes, n_stages, ops.dimension),
+            per_stage_and_axis("strides", strides, n_stages, ops.dimension),
             _per_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
             _per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
             ops,
@@ -107,7 +107,7 @@ def _per_stage(name: str, value: int | Sequence[int], n_stages: int) -> tuple[in
     return tuple(values)
 
 
-def _per_stage_and_axis(
+def per_stage_and_axis(
     name: str, value: int | Sequence[int | Sequence[int]], n_stages: int, dimension: int
 ) -> tuple[tuple[int, ...], ...]:
     """Repeat one number for every stage and axis, or check that there is one for each."""

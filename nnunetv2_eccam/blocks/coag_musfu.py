@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
@@ -15,7 +16,7 @@ FUSIONS: tuple[Fusion, ...] = ("concatenation", "series", "sum")
 
 
 class CoAGMuSFu(nn.Module):
-    """The bottleneck: ``F = Conv1x1(Concat(F_A, F_S))`` with ``F_A = CoA(F)`` and ``F_S = MuS(F)`` (eq. 10).
+    """The fusion: ``F = Conv1x1(Concat(F_A, F_S))`` with ``F_A = CoA(F)`` and ``F_S = MuS(F)`` (eq. 10).
 
     Table III's other two ways are ``series``, ``MuS(CoA(F))`` as in the paper's references 10 and 13, and
     ``sum``, ``F_A + F_S`` as in 20. With one of the two parts absent the block is the other part; with
@@ -27,6 +28,9 @@ class CoAGMuSFu(nn.Module):
         attention: CoA, or an attention that it is compared with (Table V), or None.
         multi_scale: MuS, or None.
         fusion: how the two are brought together.
+        residual: an identity path around the block, ``F + g * block(F)`` with a learned gain g per channel
+            that begins at zero: so the network begins as the one without the block. Without parts there is
+            nothing to go around.
 
     Shape:
         ``(B, C, *spatial)`` to the same.
@@ -42,6 +46,7 @@ class CoAGMuSFu(nn.Module):
         attention: nn.Module | None,
         multi_scale: MultiScale | None,
         fusion: Fusion = "concatenation",
+        residual: bool = False,
     ) -> None:
         super().__init__()
         if fusion not in FUSIONS:
@@ -54,9 +59,15 @@ class CoAGMuSFu(nn.Module):
         self.fuse = (
             ConvNormNonlin(2 * channels, channels, ones, ones, ops) if both and fusion == "concatenation" else None
         )
+        wanted = residual and (attention is not None or multi_scale is not None)
+        self.gain = nn.Parameter(torch.zeros(channels, *[1] * ops.dimension)) if wanted else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """Apply the bottleneck."""
+        """Apply the block."""
+        fused = self._fused(features)
+        return fused if self.gain is None else features + self.gain * fused
+
+    def _fused(self, features: Tensor) -> Tensor:
         attended: Tensor = features if self.attention is None else self.attention(features)
         if self.multi_scale is None:
             return attended

@@ -38,6 +38,7 @@ class LayerOps:
         dropout_op_kwargs: its arguments.
         nonlin: nonlinearity, or None.
         nonlin_kwargs: its arguments.
+        nonlin_first: nonlinearity, then normalisation.
     """
 
     conv_op: type[nn.Module]
@@ -48,6 +49,7 @@ class LayerOps:
     dropout_op_kwargs: Mapping[str, Any] = field(default_factory=dict)
     nonlin: type[nn.Module] | None = None
     nonlin_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    nonlin_first: bool = False
 
     @property
     def dimension(self) -> int:
@@ -137,6 +139,7 @@ class ConvNormNonlin(nn.Module):
         super().__init__()
         self.output_channels = output_channels
         self.stride = tuple(stride)
+        self.nonlin_first = ops.nonlin_first
         self.conv = ops.conv(input_channels, output_channels, kernel_size, stride=self.stride)
         self.dropout = ops.dropout()
         self.norm = ops.norm(output_channels)
@@ -148,8 +151,10 @@ class ConvNormNonlin(nn.Module):
             convolved = self.conv(concatenate(maps))
         else:
             convolved = convolve(maps, [self.conv.weight], self.conv.bias, self.stride, self.conv.padding)
-        output: Tensor = self.nonlin(self.norm(self.dropout(convolved)))
-        return output
+        output: Tensor = self.dropout(convolved)
+        if self.nonlin_first:
+            return self.norm(self.nonlin(output))  # type: ignore[no-any-return]
+        return self.nonlin(self.norm(output))  # type: ignore[no-any-return]
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the values that the convolution writes for one sample; nnU-Net's measure of GPU memory."""

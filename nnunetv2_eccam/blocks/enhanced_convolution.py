@@ -2,26 +2,43 @@
 
 The paper runs 3x3, 1x3 and 3x1 convolutions in parallel and adds them, after ACNet (Ding et al., ICCV
 2019, the paper's reference 7). In three dimensions the same idea gives 3x3x3 with 3x1x1, 1x3x1 and
-1x1x3.
+1x1x3. At inference the branches are one plain convolution. In training they are as well, unless each has a
+norm of its own.
 
-Where each branch has its own normalisation (``norm_per_branch``, the paper's and ACNet's form), training
-runs all branches. At inference batch normalisation is a fixed scale and shift, so the branches are one
-square kernel and one bias (ACNet, section 3.3), which is what is run. Instance normalisation depends on
-the image and never folds. With one normalisation after the sum, the sum of the branches is one square
-kernel in training too, whatever the normalisation.
+==================  =====================================================================  ===================
+form                before the sum, each branch has                                        in training
+==================  =====================================================================  ===================
+``norm_per_branch`` the plan's norm (the paper, ACNet); none follows                       three convolutions
+``batch_norm``      batch norm; the plan's norm follows                                    three convolutions
+``scale``           a learned scale per output channel (OREPA, Hu et al., CVPR 2022)       one
+``weight_norm``     such a scale, and a kernel of length 1 (Salimans and Kingma, 2016)     one
+``sum``             nothing                                                                one
+==================  =====================================================================  ===================
+
+With nothing before the sum, three kernels under SGD are one kernel whose centre learns three times and whose
+arms learn twice as fast. What ACNet gained it gained with a norm in each branch, and RepVGG (arXiv 2101.03697)
+loses the gain when the norm comes after the addition; OREPA has it back by the scales. Batch norm folds at
+inference (ACNet, section 3.3). Instance norm depends on the image and never folds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
+from dynamic_network_architectures.building_blocks.helper import get_matching_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nnunetv2_eccam.blocks.convolution import LayerOps, feature_map_volume
-from nnunetv2_eccam.blocks.recomputation import convolve, is_recomputable, normalised_branch, sum_kernels
+from nnunetv2_eccam.blocks.recomputation import centre_of, convolve, is_recomputable, normalised_branch, sum_kernels
+
+BranchForm = Literal["sum", "scale", "weight_norm", "batch_norm"]
+BRANCH_FORMS: tuple[BranchForm, ...] = ("sum", "scale", "weight_norm", "batch_norm")
+
+BranchInit = Literal["he_each", "he_sum"]
+BRANCH_INITS: tuple[BranchInit, ...] = ("he_each", "he_sum")
 
 RECOMPUTED_UP_TO = 128
 """Input channels up to which training computes a one-dimensional kernel's output anew rather than keep it: each
@@ -29,10 +46,10 @@ value of it costs as many multiply-adds as there are channels, and the maps with
 
 
 class EnhancedConvolution(nn.Module):
-    """``nonlin(sum_b norm_b(conv_b(x)))`` over the square and the one-dimensional kernels b.
+    """``nonlin(norm(sum_b branch_b(x)))`` over the square and the one-dimensional kernels b.
 
     An axis gets a one-dimensional kernel where the square kernel is wider than 1 along it and along
-    another axis; a kernel that is one-dimensional already is not doubled.
+    another axis; a kernel that is one-dimensional already is not doubled, and has no scale.
 
     Args:
         input_channels: channels of the input.
@@ -41,13 +58,19 @@ class EnhancedConvolution(nn.Module):
         stride: one number per axis.
         ops: the operators. The bias, where they ask for one, is the square kernel's: parallel branches
             that are added need only one.
-        norm_per_branch: one normalisation per branch (the paper), or one after the sum.
+        norm_per_branch: the plan's norm in each branch (the paper) and none after the sum.
+        branch_form: what each branch has before the sum; see the table above.
+        branch_init: ``he_each``: each kernel begins as nnU-Net initialises a convolution, He's way, so the
+            sum begins cross-shaped, with seven times a corner's variance at the centre. ``he_sum``: the sum
+            begins so: at each position the variance that He gives one kernel of this size is shared equally
+            by the kernels that reach it, and norms of branches begin with weights that keep these shares.
 
     Shape:
         ``(B, input_channels, *spatial)`` to ``(B, output_channels, *spatial / stride)``.
 
     Raises:
-        ValueError: an even kernel size, whose branches cannot be aligned.
+        ValueError: an even kernel size, whose branches cannot be aligned; an unknown form or initialisation;
+            a form together with ``norm_per_branch``.
     """
 
     def __init__(
@@ -57,47 +80,100 @@ class EnhancedConvolution(nn.Module):
         kernel_size: Sequence[int],
         stride: Sequence[int],
         ops: LayerOps,
-        norm_per_branch: bool,
+        norm_per_branch: bool = False,
+        branch_form: BranchForm = "sum",
+        branch_init: BranchInit = "he_each",
     ) -> None:
         super().__init__()
         if any(size % 2 == 0 for size in kernel_size):
             raise ValueError(f"kernel_size must be odd along each axis, got {list(kernel_size)}")
+        if branch_form not in BRANCH_FORMS:
+            raise ValueError(f"branch_form must be one of {', '.join(BRANCH_FORMS)}, got {branch_form!r}")
+        if branch_init not in BRANCH_INITS:
+            raise ValueError(f"branch_init must be one of {', '.join(BRANCH_INITS)}, got {branch_init!r}")
+        if norm_per_branch and branch_form != "sum":
+            raise ValueError(f"norm_per_branch is a form of its own: it cannot be combined with {branch_form!r}")
         self.ops = ops
         self.output_channels = output_channels
         self.stride = tuple(stride)
         self.norm_per_branch = norm_per_branch
+        self.branch_init = branch_init
         self.square = ops.conv(input_channels, output_channels, kernel_size, stride=self.stride)
         self.asymmetric = nn.ModuleList(
             ops.conv(input_channels, output_channels, size, stride=self.stride, bias=False)
             for size in one_dimensional_kernels(kernel_size)
         )
+        n_branches = 1 + len(self.asymmetric)
+        self.branch_form = branch_form if n_branches > 1 else "sum"
         self.dropout = ops.dropout()
-        n_norms = 1 + len(self.asymmetric) if norm_per_branch else 1
-        self.norms = nn.ModuleList(ops.norm(output_channels) for _ in range(n_norms))
+        self.norms = nn.ModuleList(ops.norm(output_channels) for _ in range(n_branches if norm_per_branch else 1))
+        if self.branch_form == "batch_norm":
+            batch_norm = get_matching_batchnorm(dimension=ops.dimension)
+            self.branch_norms = nn.ModuleList(batch_norm(output_channels) for _ in range(n_branches))
+        if self.branch_form in ("scale", "weight_norm"):
+            self.scales = nn.ParameterList(torch.ones(output_channels) for _ in range(n_branches))
         self.nonlin = ops.activation()
+        self.begin()
+
+    @torch.no_grad()
+    def begin(self, slope: float = 1e-2) -> None:
+        """Initialise what is no convolution's own; call it after the convolutions are initialised.
+
+        Args:
+            slope: of the leaky ReLU that He's variance is for.
+        """
+        kernels = self._kernels()
+        if self.branch_init == "he_sum" and len(kernels) > 1:
+            # How many kernels reach each position, and so the share that each of them has of it.
+            reach = sum_kernels([torch.ones_like(kernel[:1, :1]) for kernel in kernels])
+            fan_in = kernels[0][0].numel()
+            all_shares = [1 / centre_of(reach, kernel) for kernel in kernels]
+            for kernel, shares in zip(kernels, all_shares, strict=True):
+                kernel.copy_(torch.randn_like(kernel) * (2 / (1 + slope**2) / fan_in * shares).sqrt())
+            for norm, shares in zip(self._norms_of_branches() or [], all_shares, strict=False):
+                if isinstance(norm.weight, Tensor):
+                    norm.weight.copy_((shares.sum() / reach.numel()).sqrt().expand_as(norm.weight))
+        if self.branch_form == "weight_norm":
+            for scale, kernel in zip(self.scales, self._kernels(), strict=True):
+                scale.copy_(_length(kernel))
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the sum; with one per branch the first of them."""
+        return self.norms[0]
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the block, as one convolution where its branches are one."""
-        if self.norm_per_branch and (self.training or not self._norms_fold()):
-            summed = self.norms[0](self.square(features))
-            for norm, conv in zip(list(self.norms)[1:], self.asymmetric, strict=True):
+        norms = self._norms_of_branches()
+        if norms is None:
+            kernels = self._kernels()
+            summed = convolve([features], kernels, self.square.bias, self.stride, self.square.padding, self._scales())
+        elif self.training or not all(isinstance(n, _BatchNorm) and n.running_mean is not None for n in norms):
+            summed = norms[0](self.square(features))
+            for norm, conv in zip(norms[1:], self.asymmetric, strict=True):
                 summed = summed + self._branch(features, conv, norm)
-            summed = self.dropout(summed)
-        elif self.norm_per_branch:
-            summed = self._convolve(features, *self.folded_kernel())
         else:
-            convolved = convolve([features], self._kernels(), self.square.bias, self.stride, self.square.padding)
-            summed = self.norms[0](self.dropout(convolved))
-        output: Tensor = self.nonlin(summed)
-        return output
+            kernel, bias = self.folded_kernel()
+            summed = self.ops.functional_conv(
+                features, kernel, bias, stride=self.stride, padding=self.square.padding
+            )
+        output = self.dropout(summed)
+        if self.norm_per_branch:
+            output = self.nonlin(output)
+        elif self.ops.nonlin_first:
+            output = self.norms[0](self.nonlin(output))
+        else:
+            output = self.nonlin(self.norms[0](output))
+        result: Tensor = output
+        return result
 
     def summed_kernel(self) -> Tensor:
-        """Add the branches' kernels, each at the centre of the square one.
+        """Add the branches' kernels, each times its scale, at the centre of the square one.
 
         Returns:
             ``(output_channels, input_channels, *kernel_size)``.
         """
-        return sum_kernels(self._kernels())
+        return sum_kernels(self._kernels(), self._scales())
 
     def folded_kernel(self) -> tuple[Tensor, Tensor]:
         """Give the one kernel and bias that equal the branches with their batch norms in eval mode.
@@ -108,16 +184,31 @@ class EnhancedConvolution(nn.Module):
         Returns:
             kernel ``(output_channels, input_channels, *kernel_size)`` and bias ``(output_channels,)``.
         """
-        kernels: list[Tensor] = []
+        scales: list[Tensor] = []
         bias = torch.zeros_like(self.square.weight[:, 0].flatten(1)[:, 0])
-        for conv, norm in zip([self.square, *self.asymmetric], self.norms, strict=True):
+        for conv, norm in zip(self._convs(), self._norms_of_branches() or [], strict=True):
             scale, shift = _as_affine(norm)
-            kernels.append(conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1)))
-            bias = bias + shift + (0 if conv.bias is None else scale * conv.bias)
-        return sum_kernels(kernels), bias
+            scales.append(scale)
+            bias = bias + shift + (0 if conv.bias is None else scale * cast(Tensor, conv.bias))
+        return sum_kernels(self._kernels(), scales), bias
+
+    def _convs(self) -> list[nn.Module]:
+        return [self.square, *self.asymmetric]
 
     def _kernels(self) -> list[Tensor]:
-        return [self.square.weight, *(cast(Tensor, conv.weight) for conv in self.asymmetric)]
+        return [cast(Tensor, conv.weight) for conv in self._convs()]
+
+    def _norms_of_branches(self) -> list[nn.Module] | None:
+        if self.norm_per_branch:
+            return list(self.norms)
+        return list(self.branch_norms) if self.branch_form == "batch_norm" else None
+
+    def _scales(self) -> list[Tensor]:
+        if self.branch_form == "scale":
+            return list(self.scales)
+        if self.branch_form == "weight_norm":
+            return [scale / _length(kernel) for scale, kernel in zip(self.scales, self._kernels(), strict=True)]
+        return []
 
     def _branch(self, features: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
         if features.shape[1] <= RECOMPUTED_UP_TO and is_recomputable(norm):
@@ -127,15 +218,9 @@ class EnhancedConvolution(nn.Module):
         output: Tensor = norm(conv(features))
         return output
 
-    def _convolve(self, features: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-        return self.ops.functional_conv(features, kernel, bias, stride=self.stride, padding=self.square.padding)
-
-    def _norms_fold(self) -> bool:
-        return all(isinstance(norm, _BatchNorm) and norm.running_mean is not None for norm in self.norms)
-
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the values that training writes for one sample: every branch's, where they are run apart."""
-        n_maps = len(self.norms)
+        n_maps = len(self._norms_of_branches() or [None])
         return n_maps * self.output_channels * feature_map_volume(input_size, self.stride)
 
 
@@ -151,6 +236,12 @@ def one_dimensional_kernels(kernel_size: Sequence[int]) -> list[list[int]]:
     if len(wide) < 2:
         return []
     return [[size if axis == a else 1 for a, size in enumerate(kernel_size)] for axis in wide]
+
+
+def _length(kernel: Tensor) -> Tensor:
+    """Give the Euclidean length of each output channel's kernel, ``(C_out,)``."""
+    length: Tensor = torch.linalg.vector_norm(kernel.flatten(1), dim=1)
+    return length
 
 
 def _as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

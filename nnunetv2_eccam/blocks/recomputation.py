@@ -3,8 +3,8 @@
 Autograd keeps a convolution's input and kernel, and a normalisation's input. Where these are put together from
 tensors that are kept anyway, or follow from them by a cheap convolution, the copies need not be kept:
 
-- :func:`convolve` keeps neither the concatenation of its maps, whose gradients are taken one by one, nor the sum of
-  its kernels, which is added up again.
+- :func:`convolve` keeps neither the concatenation of its maps, whose gradients are taken one by one, nor its kernels
+  times their scales, nor their sum, which is added up again.
 - :func:`normalised_branch` does not keep the convolution's output, and convolves again.
 
 The results are the plain formulas'. Both are ordinary tensor operations to ``torch.compile``, with no break of the
@@ -32,6 +32,7 @@ def convolve(
     bias: Tensor | None,
     stride: Sequence[int],
     padding: Sequence[int],
+    scales: Sequence[Tensor] = (),
 ) -> Tensor:
     """Convolve the concatenation of maps with a sum of kernels, and keep neither.
 
@@ -42,14 +43,18 @@ def convolve(
         bias: ``(C_out,)``, or None.
         stride: one number per axis.
         padding: one number per axis.
+        scales: ``(C_out,)`` each, by which each kernel is multiplied before they are added; none: 1.
 
     Returns:
         ``(B, C_out, *spatial')``.
     """
-    if (len(maps) > 1 or len(kernels) > 1) and torch.is_grad_enabled():
-        output: Tensor = _Convolution.apply(tuple(stride), tuple(padding), len(maps), bias, *maps, *kernels)
+    # Exporters that trace record the plain operations; they would lose a function with a backward pass of its own.
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if (len(maps) > 1 or len(kernels) > 1) and torch.is_grad_enabled() and not traced:
+        shape = (tuple(stride), tuple(padding), len(maps), len(kernels))
+        output: Tensor = _Convolution.apply(shape, bias, *maps, *kernels, *scales)
         return output
-    return _convolution(concatenate(maps), sum_kernels(kernels), bias, stride, padding)
+    return _convolution(concatenate(maps), sum_kernels(kernels, scales), bias, stride, padding)
 
 
 def concatenate(maps: Sequence[Tensor]) -> Tensor:
@@ -57,14 +62,22 @@ def concatenate(maps: Sequence[Tensor]) -> Tensor:
     return maps[0] if len(maps) == 1 else torch.cat(list(maps), 1)
 
 
-def sum_kernels(kernels: Sequence[Tensor]) -> Tensor:
-    """Add kernels at the centre of the first, which is the largest."""
-    if len(kernels) == 1:
-        return kernels[0]
-    kernel = kernels[0].clone()
-    for smaller in kernels[1:]:
-        _centre(kernel, smaller).add_(smaller)
-    return kernel
+def sum_kernels(kernels: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> Tensor:
+    """Add kernels, each times its scale, at the centre of the first, which is the largest.
+
+    They are padded, not written into a view of the first: exporters that trace lose such a write in silence.
+    """
+    if scales:
+        kernels = [kernel * _per_output(scale, kernel) for kernel, scale in zip(kernels, scales, strict=True)]
+    summed, *others = kernels
+    if not others:
+        return summed
+    for smaller in others:
+        # The last axis comes first in the padding, and axes 0 and 1 are the channels.
+        missing = [int(have) - int(want) for have, want in zip(summed.shape, smaller.shape, strict=True)][:1:-1]
+        summed = summed + F.pad(smaller, [side for n in missing for side in (n // 2, n // 2)])
+    # The shape in so many words: the older ONNX exporter does not know it behind a padding.
+    return summed.reshape([int(n) for n in kernels[0].shape])
 
 
 class _Convolution(torch.autograd.Function):
@@ -72,19 +85,22 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, stride: tuple[int, ...], padding: tuple[int, ...], n_maps: int, bias: Tensor | None, *parts: Tensor
+        ctx: Any, shape: tuple[tuple[int, ...], tuple[int, ...], int, int], bias: Tensor | None, *parts: Tensor
     ) -> Tensor:
-        ctx.stride, ctx.padding, ctx.n_maps = stride, padding, n_maps
+        ctx.stride, ctx.padding, ctx.n_maps, n_kernels = shape
+        ctx.scales_at = ctx.n_maps + n_kernels
         ctx.save_for_backward(*parts)
-        return _convolution(concatenate(parts[:n_maps]), sum_kernels(parts[n_maps:]), bias, stride, padding)
+        maps, kernels, scales = parts[: ctx.n_maps], parts[ctx.n_maps : ctx.scales_at], parts[ctx.scales_at :]
+        return _convolution(concatenate(maps), sum_kernels(kernels, scales), bias, ctx.stride, ctx.padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        maps, kernels = ctx.saved_tensors[: ctx.n_maps], ctx.saved_tensors[ctx.n_maps :]
-        bias_wanted, *wanted = ctx.needs_input_grad[3:]
+        parts = ctx.saved_tensors
+        maps, kernels, scales = parts[: ctx.n_maps], parts[ctx.n_maps : ctx.scales_at], parts[ctx.scales_at :]
+        bias_wanted, *wanted = ctx.needs_input_grad[1:]
         kernel_wanted = any(wanted[ctx.n_maps :])
-        columns = sum_kernels(kernels).tensor_split(_starts(maps), 1)
+        columns = sum_kernels(kernels, scales).tensor_split(_starts(maps), 1)
         of_maps: list[Tensor | None] = []
         of_columns: list[Tensor] = []
         of_bias: Tensor | None = None
@@ -95,9 +111,15 @@ class _Convolution(torch.autograd.Function):
             of_columns += [] if of_kernel is None else [of_kernel]
             of_bias = of_bias if found is None else found
         if not kernel_wanted:
-            return (None, None, None, of_bias, *of_maps, *[None] * len(kernels))
+            return (None, of_bias, *of_maps, *[None] * (len(kernels) + len(scales)))
         whole = concatenate(of_columns)
-        return (None, None, None, of_bias, *of_maps, *(_centre(whole, part).to(part.dtype) for part in kernels))
+        of_kernels = [centre_of(whole, kernel).to(kernel.dtype) for kernel in kernels]
+        # Of kernel and scale each gradient is the product's, times the other.
+        of_scales: list[Tensor] = []
+        if scales:
+            of_scales = [(of * kernel).flatten(1).sum(1) for of, kernel in zip(of_kernels, kernels, strict=True)]
+            of_kernels = [of * _per_output(scale, of) for of, scale in zip(of_kernels, scales, strict=True)]
+        return (None, of_bias, *of_maps, *of_kernels, *of_scales)
 
 
 def normalised_branch(
@@ -237,12 +259,17 @@ def _convolution_backward(
     return tuple(tensor if asked else None for tensor, asked in zip(found, wanted, strict=True))  # type: ignore[return-value]
 
 
+def _per_output(scale: Tensor, kernel: Tensor) -> Tensor:
+    """Shape a number per output channel to be multiplied with a kernel."""
+    return scale.view(-1, *[1] * (kernel.ndim - 1))
+
+
 def _starts(maps: Sequence[Tensor]) -> list[int]:
     """Give the channel at which each map but the first begins in the concatenation."""
     return list(itertools.accumulate(part.shape[1] for part in maps[:-1]))
 
 
-def _centre(kernel: Tensor, smaller: Tensor) -> Tensor:
+def centre_of(kernel: Tensor, smaller: Tensor) -> Tensor:
     """Cut ``kernel`` to the size of ``smaller``, around its centre."""
     for axis, (have, want) in enumerate(zip(kernel.shape[2:], smaller.shape[2:], strict=True), start=2):
         kernel = kernel.narrow(axis, (have - want) // 2, want)

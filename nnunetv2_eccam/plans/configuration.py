@@ -154,6 +154,8 @@ def _check(override: ConfigurationOverride, arguments: Mapping[str, Any], patch_
             "or a larger patch"
         )
     rates = arguments.get("dilations", [])
+    if isinstance(rates, Mapping):  # by stage
+        rates = rates.get(str(len(strides) - 1), [])
     if arguments.get("multi_scale", True) and any(_reaches_outside(rate, bottleneck) for rate in rates):
         raise UserError(
             f"{override.name}: dilations {list(rates)} reach outside the bottleneck of {bottleneck} from everywhere; "

@@ -1,0 +1,126 @@
+"""Enhanced Convolution's forms: each against plain autograd and as one convolution at inference, and its start."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from dynamic_network_architectures.building_blocks.helper import get_matching_batchnorm
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.blocks.convolution import LayerOps
+from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS, EnhancedConvolution
+
+EXACT = {"rtol": 1e-9, "atol": 1e-9}
+CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
+OPS = {
+    2: LayerOps(nn.Conv2d, True, nn.InstanceNorm2d, {"affine": True}, nonlin=nn.LeakyReLU),
+    3: LayerOps(nn.Conv3d, True, nn.InstanceNorm3d, {"affine": True}, nonlin=nn.LeakyReLU),
+}
+
+
+def block_of(form: str, dimension: int = 2, init: str = "he_each", channels=(3, 4), stride: int = 1):
+    block = EnhancedConvolution(
+        *channels, [3] * dimension, [stride] * dimension, OPS[dimension], branch_form=form, branch_init=init
+    ).double()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in block.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    return block
+
+
+def branch_by_branch(block: EnhancedConvolution, features: torch.Tensor) -> torch.Tensor:
+    """The block as three or four convolutions, by torch's own operations alone."""
+    convolution = CONVOLUTIONS[features.ndim - 2]
+    summed = 0
+    for index, conv in enumerate([block.square, *block.asymmetric]):
+        kernel, per_output = conv.weight, (-1, *[1] * (features.ndim - 1))
+        if block.branch_form == "weight_norm":
+            kernel = kernel / kernel.flatten(1).norm(dim=1).view(per_output)
+        if block.branch_form in ("scale", "weight_norm"):
+            kernel = kernel * block.scales[index].view(per_output)
+        branch = convolution(features, kernel, conv.bias, block.stride, conv.padding)
+        if block.branch_form == "batch_norm":
+            norm = block.branch_norms[index]
+            mean, variance = (None, None) if norm.training else (norm.running_mean, norm.running_var)
+            branch = F.batch_norm(branch, mean, variance, norm.weight, norm.bias, training=norm.training, eps=norm.eps)
+        summed = summed + branch
+    return F.leaky_relu(F.instance_norm(summed, weight=block.norms[0].weight, bias=block.norms[0].bias))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("form", BRANCH_FORMS)
+def test_a_form_trains_as_its_branches_run_apart(form, dimension, stride):
+    block = block_of(form, dimension, stride=stride).train()
+    features = torch.randn(2, 3, *[6, 5, 4][:dimension], dtype=torch.float64, requires_grad=True)
+    output, expected = block(features), branch_by_branch(block, features)
+    torch.testing.assert_close(output, expected, **EXACT)
+    weights = torch.randn_like(output)
+    of = [features, *block.parameters()]
+    found, right = (torch.autograd.grad((o * weights + o**3).sum(), of) for o in (output, expected))
+    for one, other in zip(found, right, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+
+
+class Convolutions(TorchDispatchMode):
+    n = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.n += operation is torch.ops.aten.convolution.default
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("form", BRANCH_FORMS)
+def test_at_inference_a_form_is_one_convolution_and_in_training_where_no_branch_has_a_norm(form):
+    block = block_of(form).train()
+    features = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    with Convolutions() as in_training:
+        block(features)
+    assert in_training.n == (3 if form == "batch_norm" else 1)
+    with torch.no_grad(), Convolutions() as at_inference:
+        output = block.eval()(features)
+    assert at_inference.n == 1
+    torch.testing.assert_close(output, branch_by_branch(block, features), **EXACT)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("form", [*BRANCH_FORMS, "norm_per_branch"])
+def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimension):
+    torch.manual_seed(0)
+    batch_norm = get_matching_batchnorm(dimension=dimension)
+    choice = {"norm_per_branch": True, "norm_op": batch_norm} if form == "norm_per_branch" else {"branch_form": form}
+    by_position: dict[str, torch.Tensor] = {}
+    for init in ("he_sum", "he_each"):
+        network = ECCaMUNet(
+            1, 2, [24, 64], OPS[dimension].conv_op, 3, [1, 2], 1, 2, 1,
+            **{"norm_op": OPS[dimension].norm_op, **choice}, nonlin=nn.LeakyReLU, dilations=[1], branch_init=init,
+        )  # fmt: skip
+        network.apply(network.initialize)
+        block = network.encoder.stages[1][0]
+        norms = block._norms_of_branches()
+        if norms is None:
+            kernel = block.summed_kernel()
+        else:  # on white noise each branch's norm divides by its kernel's length
+            scales = [n.weight / c.weight.flatten(1).norm(dim=1) for n, c in zip(norms, block._convs(), strict=True)]
+            kernel = 0
+            for conv, scale in zip(block._convs(), scales, strict=True):
+                around = [(3 - size) // 2 for size in reversed(conv.kernel_size) for _ in range(2)]
+                kernel = kernel + F.pad(conv.weight * scale.view(-1, *[1] * (dimension + 1)), around)
+            kernel = kernel * math.sqrt(2 / (1 + 0.01**2))
+        by_position[init] = kernel.detach().var((0, 1)) * 24 * 3**dimension * (1 + 0.01**2) / 2
+    torch.testing.assert_close(by_position["he_sum"], torch.ones([3] * dimension), rtol=0.2, atol=0)
+    assert by_position["he_each"][(1,) * dimension] > 3 * by_position["he_each"][(0,) * dimension]
+
+
+def test_an_unknown_or_a_doubled_form_is_refused():
+    with pytest.raises(ValueError, match=r"branch_form must be one of sum, scale, weight_norm, batch_norm, got 'mean'"):
+        block_of("mean")
+    with pytest.raises(ValueError, match="branch_init must be one of he_each, he_sum, got 'zero'"):
+        block_of("sum", init="zero")
+    with pytest.raises(ValueError, match="norm_per_branch is a form of its own"):
+        EnhancedConvolution(1, 1, [3, 3], [1, 1], OPS[2], True, "scale")
