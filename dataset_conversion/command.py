@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nnunetv2_eccam.errors import UserError
 
 if TYPE_CHECKING:
-    from .model import Outcome
+    from .model import Options, Outcome
 
 DATA_SETS = {
     "msd-heart": "MSD Task02_Heart: the folder with imagesTr, labelsTr, imagesTs and dataset.json",
@@ -78,63 +78,76 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the data set if it exists, once the new one is complete",
     )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert, and say what was done."""
+    from dataclasses import fields
+
+    from .model import Options
+
     if arguments.processes is not None and arguments.processes < 1:
-        raise UserError(f"-np {arguments.processes} is not a number of processes; give 1 or more")
-    options: dict[str, Any] = {
-        "dataset_id": arguments.dataset_id,
-        "name": arguments.name,
-        "labels": arguments.labels,
-        "split": arguments.split,
-        "hold_out": arguments.hold_out,
-        "seed": arguments.seed,
-        "leave_out": tuple(arguments.leave_out),
-        "processes": arguments.processes,
-        "dry_run": arguments.dry_run,
-        "overwrite": arguments.overwrite,
-        "progress": not arguments.no_progress,
-    }
+        raise UserError(f"-np {arguments.processes} is not a number of cases; give 1 or more")
+    chosen = {field.name: getattr(arguments, field.name) for field in fields(Options)}
+    options = Options(**{**chosen, "leave_out": tuple(arguments.leave_out)})
     try:
-        _say(_convert(arguments.data_set, arguments.source, options))
+        _say(convert_download(arguments.data_set, arguments.source, options))
     except OSError as error:
         raise UserError(f"{error.filename or arguments.source}: {error.strerror or error}") from error
     return 0
 
 
-def _convert(data_set: str, source: Path, options: dict[str, Any]) -> Outcome:
+def convert_download(data_set: str, source: Path, options: Options) -> Outcome:
+    """Convert a download to ``$nnUNet_raw/DatasetXXX_Name``.
+
+    Args:
+        data_set: one of :data:`DATA_SETS`.
+        source: the unpacked download.
+        options: the user's.
+
+    Raises:
+        UserError: the source, an option or the target is wrong; the target is as it was.
+    """
+    from .engine import convert
+
     if data_set == "kits19":
-        from .kits19 import convert_kits19
+        from .kits19 import plan_kits19
 
-        return convert_kits19(source, **options)
+        return convert(plan_kits19(source), options)
     if data_set == "tcia-pancreas":
-        from .tcia_pancreas import convert_tcia_pancreas
+        from .tcia_pancreas import plan_tcia_pancreas
 
-        return convert_tcia_pancreas(source, **options)
-    from .msd import convert_msd
+        return convert(plan_tcia_pancreas(source), options)
+    from .msd import plan_msd
 
-    return convert_msd(source, task=None if data_set == "msd" else data_set, **options)
+    return convert(plan_msd(source, None if data_set == "msd" else data_set, options), options)
 
 
 def _say(outcome: Outcome) -> None:
-    if outcome.status == "dry run":
-        print(f"dry run: {outcome.cases} cases are good; nothing was written")
-        return
-    if outcome.status == "already converted":
-        print(f"already converted, nothing to do: {outcome.folder}")
-        return
     if outcome.resumed:
         print(f"{outcome.resumed} cases had been finished by an earlier run")
-    for warning in outcome.warnings[:SHOWN_WARNINGS]:
-        print(f"warning: {warning}")
-    if len(outcome.warnings) > SHOWN_WARNINGS:
-        print(f"and {len(outcome.warnings) - SHOWN_WARNINGS} more warnings in the report")
-    print(f"converted {outcome.cases} cases: {outcome.folder}")
-    number = outcome.folder.name[len("Dataset") :][:3].lstrip("0")
-    print(
-        f"the report is {outcome.folder / 'conversion_report.md'}; next: "
-        f"nnUNetv2_plan_and_preprocess -d {number} -c 2d --verify_dataset_integrity"
-    )
+    if outcome.status == "converted":
+        for warning in outcome.warnings[:SHOWN_WARNINGS]:
+            print(f"warning: {warning}")
+        if len(outcome.warnings) > SHOWN_WARNINGS:
+            print(f"and {len(outcome.warnings) - SHOWN_WARNINGS} more warnings in the report")
+    for note in outcome.notes:
+        print(f"note: {note}")
+    if outcome.status == "dry run":
+        print(f"dry run: {outcome.cases} cases are good; nothing was written")
+    elif outcome.status == "already converted":
+        print(f"already converted, nothing to do: {outcome.folder}")
+    else:
+        print(f"converted {outcome.cases} cases: {outcome.folder}")
+        number = outcome.folder.name[len("Dataset") :][:3].lstrip("0")
+        print(
+            f"the report is {outcome.folder / 'conversion_report.md'}; next: "
+            f"nnUNetv2_plan_and_preprocess -d {number} -c 2d --verify_dataset_integrity"
+        )
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in outcome.left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        print(f"left out: {', '.join(names[:5])}{more}: {reason}")

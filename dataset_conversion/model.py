@@ -1,4 +1,4 @@
-"""What a converter hands to the engine, and what a case's conversion hands back."""
+"""What the user chose, what a converter knows of its data set, and what it hands to the engine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,53 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nnunetv2_eccam.volumes import Volume
+
 CaseResult = dict[str, Any]
-"""One case's entry in the report, in JSON's types; see :func:`case_result`."""
+"""One case's entry in the report, in JSON's types."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose. The options that decide the output are in :meth:`deciding`.
+
+    Attributes:
+        dataset_id: number in ``DatasetXXX_Name``; None for the data set's own.
+        name: name in ``DatasetXXX_Name``; None for the data set's own.
+        labels: ``merged``, ``apart`` or ``regions``; None for the paper's choice, else ``apart``.
+        split: ``cv`` (nnU-Net's five folds) or ``paper`` (the paper's counts).
+        hold_out: labelled cases to hold out for testing, with ``cv``.
+        seed: decides which cases are held out.
+        leave_out: names of cases not to convert.
+        processes: cases at once; None for eight, or the number of cores if less.
+        dry_run: only find and print every problem.
+        overwrite: replace an existing data set, once the new one is complete.
+        progress: show a progress bar.
+    """
+
+    dataset_id: int | None = None
+    name: str | None = None
+    labels: str | None = None
+    split: str = "cv"
+    hold_out: int = 0
+    seed: int = 12345
+    leave_out: tuple[str, ...] = ()
+    processes: int | None = None
+    dry_run: bool = False
+    overwrite: bool = False
+    progress: bool = True
+
+    def deciding(self) -> dict[str, Any]:
+        """Give the options that decide the output, for the report and to tell equal runs apart."""
+        return {
+            "id": self.dataset_id,
+            "name": self.name,
+            "labels": self.labels,
+            "split": self.split,
+            "hold_out": self.hold_out,
+            "seed": self.seed,
+            "leave_out": sorted(set(self.leave_out)),
+        }
 
 
 @dataclass(frozen=True)
@@ -22,7 +67,12 @@ class DatasetCard:
         reference: where it is downloaded.
         licence: the terms, as the download page gives them.
         citation: what to cite.
+        labels: the source's values and names, background included.
+        default_labels: the label policy that the paper uses, else ``apart``.
+        organ: the whole of which labels 1 and 2 are parts; None where there are no parts.
         soft_tissue: every label is soft tissue in CT, so a label that lies in air is an error.
+        paper_counts: the paper's train, validation and test counts by the number of labelled cases.
+        why_no_paper_split: said where there are none.
     """
 
     title: str
@@ -31,66 +81,12 @@ class DatasetCard:
     reference: str
     licence: str
     citation: tuple[str, ...]
+    labels: Mapping[int, str]
+    default_labels: str = "apart"
+    organ: str | None = None
     soft_tissue: bool = False
-
-
-@dataclass(frozen=True)
-class LabelPolicy:
-    """Which label values are read, and what is published.
-
-    Attributes:
-        policy: ``merged``, ``apart`` or ``regions``.
-        declared: the source's values and their names, background included.
-        labels: ``labels`` of nnU-Net's dataset.json: a value, or a list of values for a region.
-        mapping: published value of each source value.
-        regions_class_order: nnU-Net's key of that name, for ``regions`` only.
-    """
-
-    policy: str
-    declared: Mapping[int, str]
-    labels: Mapping[str, int | list[int]]
-    mapping: Mapping[int, int]
-    regions_class_order: tuple[int, ...] | None = None
-
-    @property
-    def keeps_values(self) -> bool:
-        """Whether the labels can be published as they are."""
-        return all(source == published for source, published in self.mapping.items())
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user chose; the first part decides the output, the second only how it is made."""
-
-    dataset_id: int
-    name: str
-    labels: str
-    split: str = "cv"
-    hold_out: int = 0
-    seed: int = 12345
-    leave_out: tuple[str, ...] = ()
-
-    processes: int = 1
-    dry_run: bool = False
-    overwrite: bool = False
-    progress: bool = True
-
-    @property
-    def folder_name(self) -> str:
-        """``DatasetXXX_Name``."""
-        return f"Dataset{self.dataset_id:03d}_{self.name}"
-
-    def deciding(self) -> dict[str, Any]:
-        """Give the options that decide the output, for the report and to tell equal runs apart."""
-        return {
-            "id": self.dataset_id,
-            "name": self.name,
-            "labels": self.labels,
-            "split": self.split,
-            "hold_out": self.hold_out,
-            "seed": self.seed,
-            "leave_out": sorted(set(self.leave_out)),
-        }
+    paper_counts: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    why_no_paper_split: str = "the paper does not use this data set"
 
 
 @dataclass(frozen=True)
@@ -115,15 +111,37 @@ class Case:
         return self.images if self.label is None else (*self.images, self.label)
 
 
+@dataclass(frozen=True)
+class Scan:
+    """A case in memory, as its converter read it.
+
+    Attributes:
+        image: with a channel for each modality.
+        label: whole numbers, with the place that its own header or the converter gives it; None for an unlabelled
+            case.
+        done: what was done to image and label beside reading them; where nothing was, the files can be linked.
+        warnings: what is worth a look.
+        checks: more for the report.
+    """
+
+    image: Volume
+    label: Volume | None
+    done: tuple[str, str] = ("", "")
+    warnings: Sequence[str] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Problem(NamedTuple):
     """What is wrong with the source's layout; ``case`` is empty where it is not one case's."""
 
     case: str
     message: str
 
+    def __str__(self) -> str:
+        return self.message + (f"; or leave it out with --leave-out {self.case}" if self.case else "")
 
-ConvertCase = Callable[[Case, "Path | None"], CaseResult]
-"""Check one case and, unless the folder is None, publish it there. Must be picklable."""
+
+ReadCase = Callable[[Case], Scan]
 
 
 @dataclass(frozen=True)
@@ -132,14 +150,14 @@ class Survey:
 
     Attributes:
         title: shown with the progress bar.
-        measure: looks at one case; the result is JSON. Must be picklable.
-        decide: from every labelled case's result, the finding for the report and the conversion that
+        measure: looks at one case; the result is JSON.
+        decide: from every labelled case's result, the finding for the report and the reading of a case that
             follows from it; raises UserError when there is no answer.
     """
 
     title: str
     measure: Callable[[Case], dict[str, Any]]
-    decide: Callable[[Mapping[str, dict[str, Any]]], tuple[dict[str, Any], ConvertCase]]
+    decide: Callable[[Mapping[str, dict[str, Any]]], tuple[dict[str, Any], ReadCase]]
 
 
 @dataclass
@@ -148,13 +166,11 @@ class Plan:
 
     Attributes:
         card: what is known of the data set.
-        source: the folder given by the user.
+        source: the download's folder.
+        read: reads one case; the survey's answer replaces it where there is a survey.
         channel_names: nnU-Net's key of that name; decides the normalisation.
-        policy: the labels.
         cases: labelled and unlabelled cases, in the order of their names.
-        convert: converts one case; replaced by the survey's answer where there is a survey.
-        paper_counts: train, validation and test counts of the paper by the number of labelled cases.
-        why_no_paper_split: said when there are none.
+        survey: what all cases decide together.
         left_out: cases or files that are not converted, and why.
         notes: what a reader of the report should know.
         problems: what is wrong with the source's layout.
@@ -162,16 +178,13 @@ class Plan:
 
     card: DatasetCard
     source: Path
-    channel_names: Mapping[str, str]
-    policy: LabelPolicy
-    cases: list[Case]
-    convert: ConvertCase
-    paper_counts: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
-    why_no_paper_split: str = ""
+    read: ReadCase
+    channel_names: Mapping[str, str] = field(default_factory=lambda: {"0": "CT"})
+    cases: list[Case] = field(default_factory=list)
+    survey: Survey | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    survey: Survey | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +196,8 @@ class Outcome:
         status: ``converted``, ``already converted`` or ``dry run``.
         cases: number of published (or, in a dry run, checked) cases.
         warnings: what the user should look at, one line each.
+        notes: what the user should know, one line each.
+        left_out: what was not converted, and why.
         resumed: how many cases an earlier, interrupted run had finished.
     """
 
@@ -190,32 +205,6 @@ class Outcome:
     status: str
     cases: int
     warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     resumed: int = 0
-
-
-def case_result(
-    case: Case,
-    checks: Mapping[str, Any],
-    sources: Mapping[str, str],
-    published: Mapping[str, str],
-    warnings: Sequence[str] = (),
-) -> CaseResult:
-    """Put one case's entry of the report together.
-
-    Args:
-        case: the case.
-        checks: sizes in voxels (x, y, z), spacing in mm (x, y, z), label counts and so on.
-        sources: SHA-256 of each source, by its name.
-        published: for each published file, relative to the data set's folder, ``unchanged`` or what was
-            done to it.
-        warnings: what is worth a look.
-    """
-    return {
-        "case": case.case,
-        "subset": case.subset,
-        "labelled": case.label is not None,
-        **checks,
-        "warnings": list(warnings),
-        "files": dict(published),
-        "sources": dict(sources),
-    }

@@ -16,7 +16,7 @@ import numpy as np
 
 from nnunetv2_eccam.errors import UserError
 
-from .case_checks import bounding_box
+from .cases import bounding_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def way_scores(image: NDArray[Any], label: NDArray[Any]) -> dict[str, float]:
         A score from 0 to 1 by the way's name; ways that do not have the image's shape are not in it.
     """
     mask = label != 0
-    ends = bounding_box(mask.T)
+    ends = bounding_box(mask)
     if ends is None:
         raise ValueError("the label is empty")
     box = tuple(slice(max(first - 1, 0), last + 2) for first, last in ends)

@@ -9,6 +9,7 @@ from typing import Any
 import nnunetv2_eccam
 from nnunetv2_eccam.files import write_json, written_whole
 
+from .labels import LabelPolicy
 from .model import CaseResult, Options, Plan
 from .slicing import slicing
 from .splits import Split
@@ -23,7 +24,12 @@ def converter_version() -> str:
 
 
 def build_report(
-    plan: Plan, options: Options, split: Split, results: Sequence[CaseResult], finding: Mapping[str, Any]
+    plan: Plan,
+    options: Options,
+    policy: LabelPolicy,
+    split: Split,
+    results: Sequence[CaseResult],
+    finding: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Collect what a reader needs to trust, cite or repeat the conversion.
 
@@ -32,12 +38,19 @@ def build_report(
     Args:
         plan: the finished plan.
         options: the user's.
+        policy: the labels.
         split: which case is where.
         results: one entry for each published case, in their order.
         finding: the survey's answer; empty where there was no survey.
     """
     slicing_finding, slicing_warnings = slicing([entry for entry in results if entry["subset"] == "Tr"])
     per_case = [f"{entry['case']}: {warning}" for entry in results for warning in entry["warnings"]]
+    # Cases with their finest resolution across the slices pull the planner's target spacing.
+    fine = [entry["case"] for entry in results if entry["spacing"][2] < max(entry["spacing"][:2]) * 0.999]
+    if fine:
+        slicing_warnings.append(
+            f"{len(fine)} of {len(results)} cases have slices closer together than their pixels: {', '.join(fine)}"
+        )
     return {
         "data_set": plan.card.title,
         "converter": converter_version(),
@@ -46,84 +59,64 @@ def build_report(
         "reference": plan.card.reference,
         "citation": list(plan.card.citation),
         "options": options.deciding(),
-        "labels": dict(plan.policy.labels),
-        "source_labels": {name: value for value, name in plan.policy.declared.items()},
-        "split": {
-            "train": list(split.train),
-            "validation": list(split.validation or ()),
-            "test": list(split.test),
-        },
+        "labels": dict(policy.labels),
+        "source_labels": {name: value for value, name in policy.declared.items()},
+        "split": {"train": split.train, "validation": split.validation or (), "test": split.test},
         "slicing": slicing_finding,
         "findings": [dict(finding)] if finding else [],
-        "warnings": [*slicing_warnings, *_fine_slices(results), *per_case],
+        "warnings": [*slicing_warnings, *per_case],
         "notes": list(plan.notes),
         "left_out": dict(sorted(plan.left_out.items())),
         "cases": list(results),
     }
 
 
-def _fine_slices(results: Sequence[CaseResult]) -> list[str]:
-    """Name the cases that have their finest resolution across the slices; they pull the target spacing."""
-    fine = [entry["case"] for entry in results if entry["spacing"][2] < max(entry["spacing"][:2]) * 0.999]
-    if not fine:
-        return []
-    return [f"{len(fine)} of {len(results)} cases have slices closer together than their pixels: {', '.join(fine)}"]
-
-
-def write_description(folder: Path, plan: Plan, split: Split, report: Mapping[str, Any]) -> None:
+def write_description(
+    folder: Path, plan: Plan, policy: LabelPolicy, split: Split, report: Mapping[str, Any]
+) -> None:  # fmt: skip
     """Write dataset.json, splits_final.json where there is a fixed split, and the two reports."""
-    write_json(folder / "dataset.json", _dataset_json(plan, report))
-    splits = split.splits_final()
-    if splits is not None:
-        # The planner copies it to the preprocessed folder (default_experiment_planner, nnU-Net 2.8).
-        write_json(folder / "splits_final.json", splits)
-    write_json(folder / REPORT_JSON, report)
-    with written_whole(folder / REPORT_TEXT) as partial:
-        partial.write_text(_text(report), encoding="utf-8")
-
-
-def _dataset_json(plan: Plan, report: Mapping[str, Any]) -> dict[str, Any]:
+    order = policy.regions_class_order
     content: dict[str, Any] = {
         "channel_names": dict(plan.channel_names),
-        "labels": dict(plan.policy.labels),
-    }
-    if plan.policy.regions_class_order is not None:
-        content["regions_class_order"] = list(plan.policy.regions_class_order)
-    training = sum(entry["subset"] == "Tr" for entry in report["cases"])
-    return {
-        **content,
-        "numTraining": training,
+        "labels": dict(policy.labels),
+        **({} if order is None else {"regions_class_order": list(order)}),
+        "numTraining": sum(entry["subset"] == "Tr" for entry in report["cases"]),
         "file_ending": ".nii.gz",
         "name": report["options"]["name"],
-        "description": f"{plan.card.title}; labels {plan.policy.policy}, split {report['options']['split']}",
+        "description": f"{plan.card.title}; labels {policy.policy}, split {report['options']['split']}",
         "reference": plan.card.reference,
         "licence": plan.card.licence,
         "citation": list(plan.card.citation),
         "converted_by": report["converter"],
     }
+    write_json(folder / "dataset.json", content)
+    if split.validation is not None:
+        # The planner copies it to the preprocessed folder (default_experiment_planner, nnU-Net 2.8).
+        write_json(folder / "splits_final.json", [{"train": list(split.train), "val": list(split.validation)}])
+    write_json(folder / REPORT_JSON, report)
+    with written_whole(folder / REPORT_TEXT) as partial:
+        partial.write_text(_text(report), encoding="utf-8")
 
 
 def _text(report: Mapping[str, Any]) -> str:
-    sections = [
-        f"# {report['data_set']}, converted for nnU-Net\n",
-        _properties(
-            {
-                "Converter": report["converter"],
-                "Source folder": report["source_folder"],
-                "Options": ", ".join(f"{key} {value}" for key, value in report["options"].items() if value != []),
-                "Labels": ", ".join(f"{name} {value}" for name, value in report["labels"].items()),
-                "Cases": _counts(report),
-                "2d slices": _slicing_text(report["slicing"]),
-                "Licence": report["licence"],
-                "Download": report["reference"],
-                "Cite": " / ".join(report["citation"]),
-            }
-        ),
-    ]
+    counts = {name: len(cases) for name, cases in report["split"].items()}
+    counts["unlabelled"] = sum(not entry["labelled"] for entry in report["cases"])
+    properties = {
+        "Converter": report["converter"],
+        "Source folder": report["source_folder"],
+        "Options": ", ".join(f"{key} {value}" for key, value in report["options"].items() if value != []),
+        "Labels": ", ".join(f"{name} {value}" for name, value in report["labels"].items()),
+        "Cases": ", ".join(f"{count} {name}" for name, count in counts.items() if count),
+        "2d slices": _slicing_text(report["slicing"]),
+        "Licence": report["licence"],
+        "Download": report["reference"],
+        "Cite": " / ".join(report["citation"]),
+    }
+    text = f"# {report['data_set']}, converted for nnU-Net\n\n" + _listed(f"{k}: {v}" for k, v in properties.items())
     for finding in report["findings"]:
         scores = "".join(f"| {name} | {score:.4f} |\n" for name, score in finding["scores"].items())
-        sections.append(
-            f"## {finding['question']}\n\n{finding['answer']}\n\n| candidate | mean score |\n| --- | --- |\n{scores}"
+        text += (
+            f"\n## {finding['question']}\n\n{finding['answer']}\n\n| candidate | mean score |\n| --- | --- |\n{scores}"
         )
     for title, lines in (
         ("Warnings", report["warnings"]),
@@ -131,25 +124,12 @@ def _text(report: Mapping[str, Any]) -> str:
         ("Left out", [f"{name}: {why}" for name, why in report["left_out"].items()]),
     ):
         if lines:
-            sections.append(f"## {title}\n\n" + "".join(f"- {line}\n" for line in lines))
-    sections.append("## Cases\n\n" + _case_table(report["cases"]))
-    return "\n".join(sections)
+            text += f"\n## {title}\n\n" + _listed(lines)
+    return f"{text}\n## Cases\n\n{_case_table(report['cases'])}"
 
 
-def _properties(properties: Mapping[str, str]) -> str:
-    return "".join(f"- {name}: {value}\n" for name, value in properties.items())
-
-
-def _counts(report: Mapping[str, Any]) -> str:
-    split = report["split"]
-    unlabelled = sum(not entry["labelled"] for entry in report["cases"])
-    parts = [
-        f"{len(split['train'])} training",
-        f"{len(split['validation'])} validation",
-        f"{len(split['test'])} test",
-        f"{unlabelled} unlabelled",
-    ]
-    return ", ".join(part for part in parts if not part.startswith("0 "))
+def _listed(lines: Any) -> str:
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _slicing_text(finding: Mapping[str, Any]) -> str:

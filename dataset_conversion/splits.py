@@ -31,12 +31,6 @@ class Split:
     validation: tuple[str, ...] | None
     test: tuple[str, ...]
 
-    def splits_final(self) -> list[dict[str, list[str]]] | None:
-        """Give the content of nnU-Net's splits_final.json, or None to leave the folds to nnU-Net."""
-        if self.validation is None:
-            return None
-        return [{"train": list(self.train), "val": list(self.validation)}]
-
 
 def drawn_order(cases: Sequence[str], seed: int) -> list[str]:
     """Order cases as if shuffled, by SHA-256 of ``seed:case``."""

@@ -22,6 +22,18 @@ def use_nnunet_folders(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path / "nnUNet_raw"
 
 
+def convert(data_set: str, source: Path, **options):
+    """Convert without a progress bar, one case at a time if not asked otherwise."""
+    from nnunetv2_eccam.dataset_conversion.command import convert_download
+    from nnunetv2_eccam.dataset_conversion.model import Options
+
+    return convert_download(data_set, source, Options(**{"processes": 1, "progress": False, **options}))
+
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / "conversion_report.json").read_text())
+
+
 def abdomen(size=(40, 36, 20), seed=0) -> tuple[np.ndarray, np.ndarray]:
     """Give a CT (HU, int16) and its label (0, 1 organ, 2 lesion; uint8), both ``(x, y, z)``.
 

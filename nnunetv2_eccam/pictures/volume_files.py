@@ -10,12 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# mypy knows that folder, which installs inside this package, under its own name.
-from nnunetv2_eccam.dataset_conversion.geometry import (  # type: ignore[import-not-found]
-    corner_distance,
-    simpleitk_geometry,
-)
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.volumes.geometry import corner_distance, simpleitk_affine
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
 """File endings that are looked for, the first that exists."""
@@ -185,7 +181,7 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], bool]:
     voxels = array.T
     if image.GetDimension() == 2:
         return voxels[..., None], np.diag([-image.GetSpacing()[0], -image.GetSpacing()[1], 1.0, 1.0]), False
-    return voxels, simpleitk_geometry(path).affine_ras, True
+    return voxels, simpleitk_affine(path), True
 
 
 def _read_by_nibabel(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], bool]:

@@ -166,7 +166,7 @@ def _voxels(path: Path, header: Any, head: bytes, inflated: Iterator[bytes]) -> 
     total = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if total > (path.stat().st_size + 1) * LARGEST_RATIO:
         raise UserError(
-            f"{path}: its header promises {shape} voxels, more than the file can hold; download or copy it again"
+            f"{path} is truncated: its header promises {shape} voxels, more than it can hold; download or copy it again"
         )
     content = np.empty(total, dtype=np.uint8)
     filled = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
@@ -10,9 +9,10 @@ import pytest
 from conversion_phantoms import (
     REAL_DATA,
     abdomen,
-    every_byte,
+    convert,
     load,
     nnunets_complaints,
+    report_of,
     save,
     use_nnunet_folders,
     write_series,
@@ -25,7 +25,6 @@ from nnunetv2_eccam.dataset_conversion.orientation_evidence import (
     decide_way,
     way_scores,
 )
-from nnunetv2_eccam.dataset_conversion.tcia_pancreas import convert_tcia_pancreas
 
 from nnunetv2_eccam.errors import UserError
 
@@ -38,11 +37,7 @@ def raw(tmp_path, monkeypatch):
 
 
 def quietly(source, **options):
-    return convert_tcia_pancreas(source, processes=1, progress=False, **options)
-
-
-def report_of(folder):
-    return json.loads((folder / "conversion_report.json").read_text())
+    return convert("tcia-pancreas", source, **options)
 
 
 def pancreas(number: int) -> np.ndarray:
@@ -136,25 +131,42 @@ def test_one_label_unlike_the_others_is_refused_by_name(tmp_path, raw):
     assert quietly(source, leave_out=("PANCREAS_0003",)).cases == 3
 
 
-def test_labels_without_image_are_left_out_and_said(tmp_path, raw):
+def test_a_label_without_image_is_an_error_and_those_that_tcia_withdrew_are_left_out(tmp_path, raw):
     source = write_tcia(tmp_path / "tcia")
     for number in (25, 99):
         save(source / f"TCIA_pancreas_labels-02-05-2017/label{number:04d}.nii.gz", pancreas(1))
 
-    folder = quietly(source).folder
-
-    left_out = report_of(folder)["left_out"]
-    assert "withdrawn by TCIA" in left_out["label0025"]
-    assert "no image has this number" in left_out["label0099"]
-    assert len(list((folder / "labelsTr").iterdir())) == 3
-
-
-def test_an_image_without_label_is_an_error(tmp_path, raw):
-    source = write_tcia(tmp_path / "tcia")
-    (source / "TCIA_pancreas_labels-02-05-2017/label0002.nii.gz").unlink()
-    with pytest.raises(UserError, match=r"PANCREAS_0002.* has no label0002\.nii\.gz"):
+    with pytest.raises(UserError, match=r"label0099\.nii\.gz has no image.*--leave-out PANCREAS_0099"):
         quietly(source)
-    assert quietly(source, leave_out=("PANCREAS_0002",)).cases == 2
+    outcome = quietly(source, leave_out=("PANCREAS_0099",))
+
+    assert outcome.left_out == {
+        "label0025.nii.gz": "withdrawn by TCIA, a repetition of case 2",
+        "PANCREAS_0099": "left out by --leave-out",
+    }
+    assert len(list((outcome.folder / "labelsTr").iterdir())) == 3
+
+
+def test_files_without_the_preamble_are_read(tmp_path, raw):
+    source = write_tcia(tmp_path / "tcia")
+    for path in series_folder(source, 2).iterdir():
+        path.write_bytes(path.read_bytes()[132:])
+    (series_folder(source, 1) / "note").write_bytes(b"\x08\0 is no DICOM, though it begins like it" * 9)
+
+    outcome = quietly(source)
+
+    assert outcome.cases == 3
+    assert np.array_equal(load(outcome.folder / "imagesTr/PANCREAS_0002_0000.nii.gz"), abdomen(SIZE, seed=2)[0])
+    assert any("2 files beside the slices are not DICOM" in note for note in outcome.notes)
+
+
+def test_a_missing_rescale_is_named_with_the_file(tmp_path):
+    files = write_series(tmp_path, abdomen(SIZE)[0], patient="PANCREAS_0001")
+    for element, other in ((b"\x28\0\x52\x10", b"\x28\0\x56\x10"), (b"\x28\0\x53\x10", b"\x28\0\x57\x10")):
+        assert files[0].read_bytes().count(element) == 1
+        files[0].write_bytes(files[0].read_bytes().replace(element, other))
+    with pytest.raises(UserError, match=r"0001\.bin has no rescale slope and no rescale intercept"):
+        read_series("PANCREAS_0001", files)
 
 
 def test_patients_are_known_by_their_files_where_folders_do_not_tell(tmp_path, raw):
@@ -237,10 +249,10 @@ def test_files_in_any_order_with_any_name_give_the_same_volume(tmp_path):
 
     found = read_series("PANCREAS_0001", shuffled)
 
-    assert np.array_equal(found.voxels, image)
-    assert np.array_equal(found.voxels, expected.voxels)
-    assert np.array_equal(found.affine_ras, expected.affine_ras)
-    assert np.allclose(found.affine_ras @ [0, 0, 0, 1], [150, 150, -100, 1])
+    assert np.array_equal(found.volume.voxels, image)
+    assert np.array_equal(found.volume.voxels, expected.volume.voxels)
+    assert np.array_equal(found.volume.affine, expected.volume.affine)
+    assert np.allclose(found.volume.affine @ [0, 0, 0, 1], [150, 150, -100, 1])
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (2, -1000), (1, 0)])
@@ -252,14 +264,14 @@ def test_stored_values_are_rescaled_to_hounsfield_units(tmp_path, slope, interce
     found = read_series("PANCREAS_0001", files)
 
     assert np.array_equal(raw_pixels * slope + intercept, image[:, :, 0].T)
-    assert np.array_equal(found.voxels, image)
+    assert np.array_equal(found.volume.voxels, image)
 
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_slices_run_to_the_head_whatever_their_numbers(tmp_path, descending):
     image = abdomen(SIZE)[0]
     found = read_series("x", write_series(tmp_path, image, patient="PANCREAS_0001", descending=descending))
-    assert np.array_equal(found.voxels, image)
+    assert np.array_equal(found.volume.voxels, image)
     assert found.descending is descending
 
 
@@ -268,28 +280,6 @@ def test_a_label_of_another_release_is_refused(tmp_path, raw):
     save(source / "TCIA_pancreas_labels-02-05-2017/label0002.nii.gz", pancreas(2)[:, :, :-1])
     with pytest.raises(UserError, match=r"label0002\.nii\.gz has 36 x 36 x 19 voxels, its series 36 x 36 x 20"):
         quietly(source)
-
-
-@pytest.mark.parametrize("part", ["Pancreas-CT", "TCIA_pancreas_labels-02-05-2017"])
-def test_one_half_of_the_download_is_answered_with_the_whole(tmp_path, raw, part):
-    source = write_tcia(tmp_path / "tcia", cases=1)
-    with pytest.raises(UserError, match=rf"give {source}$"):
-        quietly(source / part)
-
-
-def test_an_interrupted_survey_is_not_done_again(tmp_path, raw, monkeypatch):
-    from nnunetv2_eccam.dataset_conversion import tcia_pancreas
-
-    source = write_tcia(tmp_path / "tcia", cases=2)
-    monkeypatch.setattr(tcia_pancreas, "publish_volume", lambda *_: exec("raise KeyboardInterrupt"))
-    with pytest.raises(KeyboardInterrupt):
-        quietly(source)
-    monkeypatch.undo()
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(variable, str(raw.parent / variable))
-    monkeypatch.setattr(tcia_pancreas, "way_scores", lambda *_: 1 / 0)
-
-    assert quietly(source).cases == 2
 
 
 def test_a_changed_answer_undoes_what_an_interrupted_run_converted(tmp_path, raw, monkeypatch):
@@ -309,14 +299,6 @@ def test_a_changed_answer_undoes_what_an_interrupted_run_converted(tmp_path, raw
     assert outcome.resumed == 0
     assert report_of(outcome.folder)["findings"][0]["decision"] == "flip x"
     assert np.array_equal(load(outcome.folder / "labelsTr/PANCREAS_0001.nii.gz"), pancreas(1))
-
-
-def test_output_is_the_same_to_the_byte(tmp_path, raw):
-    source = write_tcia(tmp_path / "tcia", cases=2)
-    first = every_byte(quietly(source).folder)
-    assert quietly(source).status == "already converted"
-    shutil.rmtree(raw / "Dataset282_PancreasCT")
-    assert every_byte(quietly(source).folder) == first
 
 
 real_ct = [

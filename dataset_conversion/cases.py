@@ -1,0 +1,323 @@
+"""One case: what is checked of it, and its files in the data set.
+
+An error (UserError) is what would make training wrong; a warning is what a person should look at. Arrays are
+``(x, y, z)``, as in the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.files import written_whole
+from nnunetv2_eccam.volumes import Volume, check_same_grid
+from nnunetv2_eccam.volumes.geometry import corner_distance, simpleitk_affine
+from nnunetv2_eccam.volumes.nifti import new_header, sha256_of, write_nifti
+from nnunetv2_eccam.volumes.volume import by
+
+from .labels import LabelPolicy, relabelled
+from .model import Case, CaseResult, ReadCase, Scan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ENDING = ".nii.gz"
+SERIES = "DICOM series"
+"""A series' name among the sources; its files may be named anything."""
+
+AIR_HU = -300.0
+"""Between lung and air (below) and fat, the lightest tissue (-150 to -50 HU)."""
+
+INT16 = np.iinfo(np.int16)
+
+
+def convert_case(
+    case: Case,
+    folder: Path | None,
+    *,
+    read: ReadCase,
+    policy: LabelPolicy,
+    channels: tuple[str, ...],
+    soft_tissue: bool,
+) -> CaseResult:
+    """Check one case and publish it.
+
+    Args:
+        case: the case.
+        folder: the data set's folder; None only checks.
+        read: the converter's way to read it.
+        policy: its labels.
+        channels: modalities in order.
+        soft_tissue: see :class:`DatasetCard`.
+
+    Raises:
+        UserError: a file is damaged or the case is wrong.
+    """
+    scan = read(case)
+    image, label = scan.image, scan.label
+    for volume in [image] if label is None else [image, label]:
+        if volume.simpleitk_error and volume.header["sizeof_hdr"] == 348:  # NIfTI-2 is stored as NIfTI-1 instead
+            raise UserError(f"{volume.path}: {volume.simpleitk_error}")
+    volumes = _channels(image, channels)
+    checks: dict[str, Any] = {
+        "size": list(image.shape),
+        "spacing": list(image.spacing),
+        "orientation": image.orientation,
+        **scan.checks,
+    }
+    warnings = list(scan.warnings)
+    found = [check_image(image.path, volume, channel) for volume, channel in zip(volumes, channels, strict=True)]
+    warnings += [warning for *_, some in found for warning in some]
+    checks["intensity"] = [min(low for (low, _), *_ in found), max(high for (_, high), *_ in found)]
+    checks["nonzero_size"] = [max(lengths) for lengths in zip(*(size for _, size, _ in found), strict=True)]
+    if label is not None:
+        advice = "are they of the same case and version? Find out which header is wrong and correct it"
+        check_same_grid(image, label, advice=advice, spacing_tolerance=1e-4)
+        checks |= check_label(label.path, label.voxels, policy.declared)
+        if channels[0] == "CT":
+            share = share_in_air(volumes[0], label.voxels, checks["label_box"])
+            checks["label_in_air"] = round(share, 4)
+            if share > 0.5:
+                message = f"{share:.0%} of the labelled voxels are air (below {AIR_HU:g} HU)"
+                if soft_tissue:
+                    raise UserError(
+                        f"{label.path}: {message}, so the label does not fit its image: wrong case, or flipped"
+                    )
+                warnings.append(message)
+    published = _publish(case, scan, folder, volumes, policy, checks)
+    return {
+        "case": case.case,
+        "subset": case.subset,
+        "labelled": case.label is not None,
+        **checks,
+        "warnings": warnings,
+        "files": published,
+        "sources": _named(case, image.sha256, "" if label is None else label.sha256),
+    }
+
+
+def _channels(image: Volume, channels: tuple[str, ...]) -> list[NDArray[Any]]:
+    found = image.channels
+    if len(found) == len(channels) and not image.flat and (image.voxels.ndim == 4) == (len(channels) > 1):
+        return found
+    raise UserError(
+        f"{image.path} has {2 if image.flat else image.voxels.ndim} dimensions ({by(image.voxels.shape)}), but "
+        f"{len(channels)} modality/modalities are declared ({', '.join(channels)}); correct 'modality' in "
+        f"dataset.json or replace the image by the original"
+    )
+
+
+def header_warnings(volume: Volume) -> list[str]:
+    """Say where nibabel (sform first) sees another grid in a header than SimpleITK, nnU-Net's reader.
+
+    Args:
+        volume: as it was read, not turned.
+    """
+    if volume.header is None:
+        return []
+    distance = corner_distance(volume.header.get_best_affine(), volume.affine, volume.shape)
+    if distance <= 0.5 * min(volume.spacing):
+        return []
+    return [
+        f"the header's orientation (qform, sform) is read in different ways: SimpleITK, nnU-Net's reader, sees "
+        f"{volume.orientation}, nibabel a place up to {distance:.4g} mm away"
+    ]
+
+
+def check_image(path: Path, voxels: NDArray[Any], modality: str) -> tuple[tuple[float, float], list[int], list[str]]:
+    """Check an image's intensities.
+
+    Args:
+        path: named in messages.
+        voxels: ``(x, y, z)``, finite; HU where the modality is CT.
+        modality: a channel name of nnU-Net's; only ``CT`` has a scale that can be judged.
+
+    Returns:
+        Minimum and maximum; the extent in voxels along x, y, z of what is not zero, to which nnU-Net crops; and
+        warnings.
+
+    Raises:
+        UserError: all voxels are equal.
+    """
+    low, high = float(voxels.min()), float(voxels.max())
+    if low == high:
+        raise UserError(f"{path}: all voxels have the value {low:g}, so it shows nothing; download or copy it again")
+    warnings = []
+    if modality == "CT" and (low > -50 or high < 100 or low < -33000 or high > 33000):
+        warnings.append(f"intensities from {low:g} to {high:g} are not plausible Hounsfield units")
+    box = bounding_box(voxels) or []
+    return (low, high), [last - first + 1 for first, last in box], warnings
+
+
+def bounding_box(voxels: NDArray[Any]) -> list[list[int]] | None:
+    """First and last index along each axis of what is not zero; None if all is zero."""
+    box: list[list[int]] = []
+    for axis in reversed(range(voxels.ndim)):  # in Fortran order, planes across the last axis are contiguous
+        across = np.moveaxis(voxels, axis, 0)
+        first = next((index for index in range(len(across)) if across[index].any()), None)
+        if first is None:
+            return None
+        last = next(index for index in reversed(range(len(across))) if across[index].any())
+        box.insert(0, [first, last])
+        voxels = np.moveaxis(across[first : last + 1], 0, axis)
+    return box
+
+
+def check_label(path: Path, voxels: NDArray[Any], declared: Mapping[int, str]) -> dict[str, Any]:
+    """Check a label's values.
+
+    Args:
+        path: named in messages.
+        voxels: whole numbers, ``(x, y, z)``.
+        declared: the values that may occur, and their names; 0 is the background.
+
+    Returns:
+        ``label_voxels`` (count by name, without the background) and ``label_box`` (first and last index
+        along x, y, z).
+
+    Raises:
+        UserError: a value is not declared, or nothing is labelled.
+    """
+    box = bounding_box(voxels)
+    if box is None:
+        raise UserError(f"{path}: nothing is labelled, all voxels are 0; download or copy it again")
+    inside = voxels[tuple(slice(first, last + 1) for first, last in box)]
+    counts = np.zeros(int(voxels.max()) + 1, np.int64)
+    for plane in np.moveaxis(inside, 2, 0):  # plane by plane: bincount makes 64 bits of each voxel
+        counts += np.bincount(plane.ravel(), minlength=len(counts))
+    unknown = [int(value) for value in np.flatnonzero(counts) if value not in declared]
+    if unknown:
+        listed = ", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:5])
+        raise UserError(
+            f"{path}: label value {listed} is not one of {', '.join(map(str, sorted(declared)))}; is this the data "
+            f"set's own label file?"
+        )
+    voxels_of = {name: int(counts[value]) if value < len(counts) else 0 for value, name in sorted(declared.items())}
+    voxels_of.pop(declared[0])
+    return {"label_voxels": voxels_of, "label_box": box}
+
+
+def share_in_air(image: NDArray[Any], label: NDArray[Any], box: list[list[int]]) -> float:
+    """Give the share of the labelled voxels that is air in CT, as under a flipped label.
+
+    Args:
+        image: HU, ``(x, y, z)``.
+        label: of the same shape, not empty.
+        box: the label's first and last index along x, y, z.
+    """
+    inside = tuple(slice(first, last + 1) for first, last in box)
+    labelled = label[inside] != 0
+    return int(np.count_nonzero((image[inside] < AIR_HU) & labelled)) / int(np.count_nonzero(labelled))
+
+
+def smallest_type(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Cast to int16 where that loses nothing, as in every CT of whole HU, else to float32."""
+    low, high = float(voxels.min()), float(voxels.max())
+    fits = INT16.min <= low and high <= INT16.max
+    whole = voxels.dtype.kind in "iu" or (
+        fits and all(np.array_equal(plane, np.rint(plane)) for plane in np.moveaxis(voxels, -1, 0))
+    )
+    return voxels.astype(np.int16 if fits and whole else np.float32, copy=False)
+
+
+def _publish(
+    case: Case,
+    scan: Scan,
+    folder: Path | None,
+    volumes: list[NDArray[Any]],
+    policy: LabelPolicy,
+    checks: dict[str, Any],
+) -> dict[str, str]:
+    """Write or link the case's files; give for each what was done to it.
+
+    ``checks`` gets the spacing that nnU-Net's reader sees: NIfTI keeps it in 32 bits only, which can decide along
+    which axis of an isotropic volume nnU-Net slices.
+    """
+    done, label_done = scan.done
+    if not done and (len(volumes) > 1 or not _can_be_linked(scan.image)):
+        done = "channel of a 4D image" if len(volumes) > 1 else "stored anew"
+    published = {}
+    for index, volume in enumerate(volumes):
+        name = f"images{case.subset}/{case.case}_{index:04d}{ENDING}"
+        published[name] = done or "unchanged"
+        if folder is not None and not done:
+            link_or_copy(case.images[0], folder / name)
+        elif folder is not None:
+            checks["spacing"] = _write(folder / name, smallest_type(volume), scan.image.affine)
+    if scan.label is not None and case.label is not None:
+        name = f"labels{case.subset}/{case.case}{ENDING}"
+        linked = not label_done and policy.keeps_values and _can_be_linked(scan.label, is_label=True)
+        said = [label_done] if label_done else []
+        published[name] = "unchanged" if linked else ", ".join([*said, f"labels {policy.policy}"])
+        if folder is not None and linked:
+            link_or_copy(case.label, folder / name)
+        elif folder is not None:
+            _write(folder / name, relabelled(scan.label.voxels, policy), scan.image.affine)
+    return published
+
+
+def _can_be_linked(volume: Volume, is_label: bool = False) -> bool:
+    """Whether SimpleITK and every other reader find in the file what was read from it."""
+    header = volume.header
+    if header is None or volume.simpleitk_error or not volume.path.name.endswith(ENDING):
+        return False
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if is_label:  # as a float or scaled, 1 may be 1.00000006 there
+        return header.get_data_dtype().kind in "iu" and slope in (0, 1) and intercept == 0
+    return bool(np.isfinite(intercept))  # nibabel refuses what SimpleITK takes for 0
+
+
+def _write(target: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> list[float]:
+    """Write a volume, and give the spacing (mm, x, y, z) that SimpleITK sees in it.
+
+    Raises:
+        UserError: SimpleITK sees another grid.
+    """
+    write_nifti(target, voxels, new_header(affine))
+    seen = simpleitk_affine(target)
+    distance = corner_distance(seen, affine, voxels.shape)
+    spacing = [float(length) for length in np.linalg.norm(seen[:3, :3], axis=0)]
+    if distance > 0.01 * min(spacing):
+        raise UserError(f"{target.name}: SimpleITK sees its grid {distance:.4g} mm away from where it was written")
+    return spacing
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name by a hard link, or copy it where that is not possible.
+
+    A link costs neither time nor space; it is the same file, so whoever changes one in place changes both.
+    It is not possible on another file system, on some network shares, and for another user's files where
+    the system protects them.
+    """
+    target.unlink(missing_ok=True)  # of an interrupted run
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        with written_whole(target) as partial:
+            shutil.copyfile(source, partial)
+
+
+def series_checksum(checksums: list[str]) -> str:
+    """Give one checksum for the files of a series, whatever they are called and in whatever order."""
+    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()
+
+
+def source_checksums(case: Case) -> dict[str, str]:
+    """Read all of a case's sources for their SHA-256 only; the names are those of its report."""
+    image = [sha256_of(path) for path in case.images]
+    return _named(
+        case, image[0] if len(image) == 1 else series_checksum(image), sha256_of(case.label) if case.label else ""
+    )
+
+
+def _named(case: Case, image: str, label: str) -> dict[str, str]:
+    """Name the checksums by file and folder, which tells KiTS19's equally named files apart."""
+    names = {SERIES if len(case.images) > 1 else "/".join(case.images[0].parts[-2:]): image}
+    return names if case.label is None else {**names, "/".join(case.label.parts[-2:]): label}

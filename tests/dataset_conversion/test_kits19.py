@@ -1,0 +1,133 @@
+"""KiTS19: slices-first arrays become axial volumes, image and label together."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+from conversion_phantoms import (
+    REAL_DATA,
+    abdomen,
+    convert,
+    kits_affine,
+    load,
+    nnunets_complaints,
+    report_of,
+    save,
+    slices_first,
+    use_nnunet_folders,
+    write_kits,
+)
+
+from nnunetv2_eccam.errors import UserError
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    return use_nnunet_folders(tmp_path, monkeypatch)
+
+
+def write_case(folder, image, label, affine):
+    save(folder / "imaging.nii.gz", image, affine)
+    save(folder / "segmentation.nii.gz", label, affine)
+    return folder.parents[1]
+
+
+def test_the_result_is_nibabels_closest_canonical(tmp_path, raw):
+    kits = write_kits(tmp_path / "kits19")
+    outcome = convert("kits19", kits, labels="apart")
+
+    for source, published, dtype in (
+        ("imaging.nii.gz", "imagesTr/case_00001_0000.nii.gz", "int16"),
+        ("segmentation.nii.gz", "labelsTr/case_00001.nii.gz", "uint8"),
+    ):
+        expected = nibabel.as_closest_canonical(nibabel.load(kits / "data/case_00001" / source))
+        found = nibabel.load(outcome.folder / published)
+        assert np.array_equal(np.asanyarray(found.dataobj), np.asanyarray(expected.dataobj))
+        assert np.allclose(found.affine, expected.affine)
+        assert np.allclose(found.get_qform(), expected.affine, atol=1e-4)
+        assert found.get_data_dtype() == dtype
+    assert outcome.left_out == {"case_00003": "no segmentation.nii.gz"}
+
+
+def test_rows_and_columns_of_different_length_keep_their_places(tmp_path, raw):
+    image, label = abdomen(size=(52, 34, 18))
+    source = write_case(tmp_path / "data/case_00160", slices_first(image), slices_first(label), kits_affine())
+
+    folder = convert("kits19", source).folder
+
+    assert np.array_equal(load(folder / "imagesTr/case_00160_0000.nii.gz"), image[::-1, ::-1])
+    assert report_of(folder)["cases"][0]["source_size"] == [18, 34, 52]
+
+
+def test_a_missing_image_is_an_error_that_says_how_to_fetch_it(tmp_path, raw):
+    kits = write_kits(tmp_path / "kits19")
+    (kits / "data/case_00001/imaging.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"case_00001/imaging\.nii\.gz is missing.*get_imaging"):
+        convert("kits19", kits)
+    for image in kits.rglob("imaging.nii.gz"):
+        image.unlink()
+    with pytest.raises(UserError, match=r"case_00000/imaging\.nii\.gz and the images of all other"):
+        convert("kits19", kits)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_label_that_lies_elsewhere_is_refused(tmp_path, raw, flipped):
+    kits = write_kits(tmp_path / "kits19")
+    path = kits / "data/case_00002/segmentation.nii.gz"
+    affine = kits_affine()
+    affine[2, 0] *= -1 if flipped else 1
+    save(path, load(path) if flipped else np.roll(load(path), 17, 1), affine)
+    with pytest.raises(UserError, match="on different grids" if flipped else "are air"):
+        convert("kits19", kits)
+
+
+def test_slices_closer_than_pixels_and_another_plane_are_pointed_out(tmp_path, raw):
+    image, label = abdomen()
+    for index, spacing in enumerate((0.5, 0.5, 3.0)):
+        case = tmp_path / f"data/case_{index:05d}"
+        write_case(case, slices_first(image), slices_first(label), kits_affine(spacing))
+
+    outcome = convert("kits19", tmp_path)
+
+    assert any(re.search(r"2 of 3 cases have slices closer .*: case_00000, case_00001$", w) for w in outcome.warnings)
+    assert any("will slice along y (coronal slices)" in line for line in outcome.warnings)
+    assert report_of(outcome.folder)["slicing"]["is_acquired_plane"] is False
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not (REAL_DATA / "kits19").is_dir(), reason="the real label is not here")
+def test_a_real_label_file_is_read_right(tmp_path, raw):
+    file = REAL_DATA / "kits19/data/case_00004/segmentation.nii.gz"
+    real = nibabel.load(file)
+    label = np.asanyarray(real.dataobj)
+    case = tmp_path / "data/case_00004"
+    save(case / "imaging.nii.gz", np.where(label, 130, -80).astype(np.int16), real.affine)
+    shutil.copyfile(file, case / "segmentation.nii.gz")
+
+    folder = convert("kits19", tmp_path, labels="apart").folder
+
+    # Array (slice to the feet, row to the back, column to the left) to (right, front, head).
+    assert np.array_equal(load(folder / "labelsTr/case_00004.nii.gz"), label[::-1, ::-1, ::-1].transpose(2, 1, 0))
+    entry = report_of(folder)["cases"][0]
+    assert entry["source_orientation"] == "IPL"
+    assert np.allclose(entry["spacing"], [0.9765625, 0.9765625, 4.0])
+    assert report_of(folder)["slicing"]["plane"] == "axial"
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not (REAL_DATA / "ct_abdomen").is_dir(), reason="the real CT is not here")
+def test_a_real_ct_in_the_layout_of_kits19_converts_back(tmp_path, raw, capsys):
+    image = load(REAL_DATA / "ct_abdomen/ct.nii.gz")  # RAS
+    kidneys = np.isin(load(REAL_DATA / "ct_abdomen/organs.nii.gz"), (2, 3)).astype(np.uint8)
+    stored = (slices_first(volume[::-1, ::-1]) for volume in (image, kidneys))
+    source = write_case(tmp_path / "data/case_00000", *stored, kits_affine(3.0, 3.0))
+
+    folder = convert("kits19", source).folder
+
+    assert np.array_equal(load(folder / "imagesTr/case_00000_0000.nii.gz"), image)
+    assert np.array_equal(load(folder / "labelsTr/case_00000.nii.gz"), kidneys)
+    assert nnunets_complaints(folder, capsys) == ""
