@@ -12,9 +12,11 @@ def preprocessed(base: Path, dataset: int) -> Path:
     return next((base / "preprocessed").glob(f"Dataset{dataset:03d}_*"))
 
 
-def make_trainer(trainer_class, base: Path, dataset: int, configuration: str = "2d", switches=None):
+def make_trainer(
+    trainer_class, base: Path, dataset: int, configuration: str = "2d", switches=None, plans_name: str = "nnUNetPlans"
+):
     folder = preprocessed(base, dataset)
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    plans = json.loads((folder / f"{plans_name}.json").read_text())
     plans["continue_training"] = False
     # Fewer features and a small batch: what is tested does not depend on them.
     plans["configurations"]["2d"]["architecture"]["arch_kwargs"].update(

@@ -147,7 +147,7 @@ def test_the_papers_network(paper_trainer):
     assert blocks
     assert all(block.norm_per_branch and len(block.norms) == 3 for block in blocks)
     assert not any(isinstance(m, (nn.InstanceNorm2d, nn.LeakyReLU)) for m in network.modules())
-    assert network.encoder.downsampling == "max_pool"
+    assert network.plan.downsampling == "max_pool"
     assert network.bottleneck.attention.spatial.scale == 1.0
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+import torch
 from torch import nn
+
+MODULE_OFF = {"channel_correlation": False, "spatial_correlation": False, "multi_scale": False}
+PARTS_OFF = {"enhanced_convolution": False, **MODULE_OFF}
+"""Switches with which EC-CaM-UNet is nnU-Net's own network."""
 
 CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -57,3 +63,18 @@ def plan(n_stages: int, dimension: int = 2, **more) -> dict:
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
+
+
+def renamed_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of nnU-Net's networks under the names of this one."""
+    names = (
+        (r"decoder\.transpconvs\.", "decoder.upsamplings."),
+        (r"decoder\.stages\.(\d+)\.convs\.", r"decoder.levels.\1."),
+        (r"encoder\.stages\.(\d+)\.0\.convs\.", r"encoder.stages.\1."),
+    )
+    outcome = {}
+    for name, value in weights.items():
+        for theirs, own in names:
+            name = re.sub(f"^{theirs}", own, name)
+        outcome[name] = value
+    return outcome

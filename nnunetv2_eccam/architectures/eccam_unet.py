@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from nnunetv2_eccam.architectures.decoder import Decoder
-from nnunetv2_eccam.architectures.encoder import Encoder
+from nnunetv2_eccam.architectures.encoder import Encoder, begin_as_identity
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
-from nnunetv2_eccam.architectures.unet_plan import Downsampling, UNetPlan
+from nnunetv2_eccam.architectures.unet_plan import Downsampling, ResidualBlocks, UNetPlan
 from nnunetv2_eccam.blocks.cbam import CBAM
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation, Upsampling
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu, Fusion
@@ -26,6 +27,9 @@ from nnunetv2_eccam.blocks.squeeze_excitation import SqueezeExcitation
 
 ComparedAttention = Literal["SE", "CBAM"]
 
+CONVS_IN_PLACE_OF_BLOCKS = 2
+"""Convolutions a stage where a network cannot follow a plan's residual blocks."""
+
 AttentionStages = Literal["deepest", "1/16", "both", "from 1/16"] | Sequence[int]
 ATTENTION_STAGES = ("deepest", "1/16", "both", "from 1/16")
 
@@ -36,9 +40,10 @@ PAPER_REDUCTION = 16
 class ECCaMUNet(PadsToMultiple):
     """EC-CaM-UNet, in two or three dimensions as ``conv_op`` says.
 
-    The first arguments are those of ``PlainConvUNet`` in dynamic-network-architectures, so that nnU-Net's
-    plans describe this network in their own words; the others switch the paper's parts. With all of them
-    off it is the U-Net that the paper compares with.
+    The first arguments are those of ``PlainConvUNet`` and ``ResidualEncoderUNet`` in
+    dynamic-network-architectures, so that nnU-Net's plans describe this network in their own words; the others
+    switch the paper's parts. With all of them off it is that network; on a plain plan this is the U-Net that the
+    paper compares with.
 
     Args:
         input_channels: channels of the image.
@@ -47,7 +52,7 @@ class ECCaMUNet(PadsToMultiple):
         conv_op: ``torch.nn.Conv2d`` or ``torch.nn.Conv3d``.
         kernel_sizes: per stage, one odd number per axis (or one number).
         strides: per stage, one number per axis (or one number); the first stage's is normally 1.
-        n_conv_per_stage: convolutions per encoder stage (the paper: 2).
+        n_conv_per_stage: convolutions per encoder stage (the paper: 2), or None where there are residual blocks.
         num_classes: logit maps.
         n_conv_per_stage_decoder: convolutions per decoder level, lowest resolution first (the paper: 2).
         conv_bias: whether convolutions have a bias.
@@ -57,6 +62,15 @@ class ECCaMUNet(PadsToMultiple):
         dropout_op_kwargs: its arguments.
         nonlin: nonlinearity.
         nonlin_kwargs: its arguments.
+        nonlin_first: nonlinearity before normalisation.
+        n_blocks_per_stage: residual blocks per encoder stage, for a residual encoder; see :class:`ResidualBlocks`
+            for this and the next.
+        block: the kind of block.
+        bottleneck_channels: width inside a ``BottleneckD``, per stage.
+        stem_channels: width of the convolution in front of the first stage.
+        stochastic_depth_p: how likely a block is left out.
+        squeeze_excitation: SE in each block.
+        squeeze_excitation_reduction_ratio: of its hidden layer.
         deep_supervision: whether every head's logits are given, highest resolution first. Can be changed
             later as ``network.decoder.deep_supervision``, as nnU-Net does.
         enhanced_convolution: EC in the encoder.
@@ -103,7 +117,7 @@ class ECCaMUNet(PadsToMultiple):
         conv_op: type[nn.Module],
         kernel_sizes: int | Sequence[int | Sequence[int]],
         strides: int | Sequence[int | Sequence[int]],
-        n_conv_per_stage: int | Sequence[int],
+        n_conv_per_stage: int | Sequence[int] | None,
         num_classes: int,
         n_conv_per_stage_decoder: int | Sequence[int],
         conv_bias: bool = True,
@@ -114,6 +128,14 @@ class ECCaMUNet(PadsToMultiple):
         nonlin: type[nn.Module] | None = None,
         nonlin_kwargs: Mapping[str, Any] | None = None,
         deep_supervision: bool = False,
+        nonlin_first: bool = False,
+        n_blocks_per_stage: int | Sequence[int] | None = None,
+        block: type[nn.Module] | None = None,
+        bottleneck_channels: int | Sequence[int] | None = None,
+        stem_channels: int | None = None,
+        stochastic_depth_p: float = 0.0,
+        squeeze_excitation: bool = False,
+        squeeze_excitation_reduction_ratio: float = 1 / 16,
         enhanced_convolution: bool = True,
         norm_per_branch: bool = False,
         branch_form: BranchForm = "sum",
@@ -134,13 +156,30 @@ class ECCaMUNet(PadsToMultiple):
         side_outputs: bool = True,
     ) -> None:
         super().__init__()
+        if (n_conv_per_stage is None) == (n_blocks_per_stage is None):
+            raise ValueError(
+                "give n_conv_per_stage, for a plain encoder, or n_blocks_per_stage, for a residual one; got "
+                f"{n_conv_per_stage} and {n_blocks_per_stage}"
+            )
+        residual = None
+        if n_blocks_per_stage is not None:
+            residual = ResidualBlocks.of(
+                n_stages,
+                n_blocks_per_stage,
+                block,
+                bottleneck_channels,
+                stem_channels=stem_channels,
+                stochastic_depth_p=stochastic_depth_p,
+                squeeze_excitation=squeeze_excitation,
+                squeeze_excitation_reduction_ratio=squeeze_excitation_reduction_ratio,
+            )
         plan = UNetPlan.of(
             n_stages,
             features_per_stage,
             conv_op,
             kernel_sizes,
             strides,
-            n_conv_per_stage,
+            CONVS_IN_PLACE_OF_BLOCKS if n_conv_per_stage is None else n_conv_per_stage,
             n_conv_per_stage_decoder,
             conv_bias,
             norm_op,
@@ -150,6 +189,8 @@ class ECCaMUNet(PadsToMultiple):
             nonlin,
             nonlin_kwargs,
             downsampling,
+            nonlin_first,
+            residual,
         )
         self.plan = plan
         branches = {"norm_per_branch": norm_per_branch, "branch_form": branch_form, "branch_init": branch_init}
@@ -230,6 +271,8 @@ class ECCaMUNet(PadsToMultiple):
         InitWeights_He(1e-2)(module)
         if isinstance(module, EnhancedConvolution):  # after its convolutions, which ``apply`` comes to first
             module.begin()
+        if isinstance(module, (BasicBlockD, BottleneckD)):
+            begin_as_identity(module)
 
 
 def stages_with_attention(where: AttentionStages, strides: Sequence[Sequence[int]]) -> list[int]:

@@ -1,19 +1,26 @@
-"""The encoder (III, Fig. 2): stages of two convolutions, enhanced or plain, each half the size of the last."""
+"""The encoder (III, Fig. 2): stages of convolutions, enhanced or plain, or of nnU-Net's residual blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD, StackedResidualBlocks
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
-from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
+from nnunetv2_eccam.architectures.unet_plan import ResidualBlocks, UNetPlan
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, feature_map_volume
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
 
 
 class Encoder(nn.Module):
     """Stages of convolutions; the map shrinks by ``strides`` on entering each.
+
+    Where the plan has residual blocks, stem and stages are those that dynamic-network-architectures builds of it,
+    and the convolutions inside the blocks are made enhanced ones. A 1x1 convolution has nothing to be
+    strengthened along, and the stem is no part of a block: they stay.
 
     Args:
         input_channels: channels of the image.
@@ -33,6 +40,13 @@ class Encoder(nn.Module):
         branches: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.strides = plan.strides
+        self.stem: nn.Module | None = None
+        if plan.residual is not None:
+            self.stem, self.stages = _residual_stages(input_channels, plan, plan.residual)
+            for block in residual_blocks(self.stages) if enhanced_convolution else ():
+                _enhance(block, plan, branches or {})
+            return
         ops = plan.ops
         ones = [1] * ops.dimension
 
@@ -41,8 +55,6 @@ class Encoder(nn.Module):
                 return EnhancedConvolution(channels, width, kernel_size, stride, ops, **(branches or {}))
             return ConvNormNonlin(channels, width, kernel_size, stride, ops)
 
-        self.strides = plan.strides
-        self.downsampling = plan.downsampling
         self.stages = nn.ModuleList()
         channels = input_channels
         for width, kernel_size, stride, n_convs in zip(
@@ -64,7 +76,7 @@ class Encoder(nn.Module):
             after: modules by stage, each of which takes the stage's map before it goes on.
         """
         maps: list[Tensor] = []
-        features = image
+        features = image if self.stem is None else self.stem(image)
         for index, stage in enumerate(self.stages):
             features = stage(features)
             if after and index in after:
@@ -74,13 +86,77 @@ class Encoder(nn.Module):
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the values that the convolutions write for one sample."""
-        total, size = 0, list(input_size)
+        size = list(input_size)
+        total = 0 if self.stem is None else int(cast(Any, self.stem).compute_conv_feature_map_size(size))
         for stage, stride in zip(self.stages, self.strides, strict=True):
-            assert isinstance(stage, nn.Sequential)
             smaller = [n // step for n, step in zip(size, stride, strict=True)]
-            for layer in stage:
+            for layer in stage if isinstance(stage, nn.Sequential) else [stage]:
                 if isinstance(layer, (ConvNormNonlin, EnhancedConvolution)):
                     strided = any(step > 1 for step in layer.stride)
                     total += layer.compute_conv_feature_map_size(size if strided else smaller)
+                elif isinstance(layer, StackedResidualBlocks):
+                    pooled = all(step == 1 for step in layer.initial_stride)
+                    total += int(layer.compute_conv_feature_map_size(smaller if pooled else size))
+                    # What the blocks do not know of: the maps of branches that are run apart.
+                    more = sum((conv.n_maps - 1) * conv.output_channels for conv in enhanced_convolutions(layer))
+                    total += more * feature_map_volume(smaller, [1] * len(smaller))
             size = smaller
         return total
+
+
+def residual_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the residual blocks inside a module."""
+    return (part for part in module.modules() if isinstance(part, (BasicBlockD, BottleneckD)))
+
+
+def enhanced_convolutions(module: nn.Module) -> Iterator[EnhancedConvolution]:
+    """Yield the enhanced convolutions inside a module."""
+    return (part for part in module.modules() if isinstance(part, EnhancedConvolution))
+
+
+def begin_as_identity(block: nn.Module) -> None:
+    """Set the last norm of a residual block to zero, as nnU-Net does: the block begins as its skip connection."""
+    last = block.conv2 if isinstance(block, BasicBlockD) else block.conv3
+    norms = last.norms if isinstance(last, EnhancedConvolution) else [getattr(last, "norm", None)]
+    for norm in cast(Any, norms):
+        for parameter in (getattr(norm, "weight", None), getattr(norm, "bias", None)):
+            if parameter is not None:
+                nn.init.zeros_(parameter)
+
+
+def _residual_stages(
+    input_channels: int, plan: UNetPlan, residual: ResidualBlocks
+) -> tuple[nn.Module, nn.ModuleList]:
+    """Build stem and stages as ``ResidualEncoderUNet`` does."""
+    ops = plan.ops
+    encoder = ResidualEncoder(
+        input_channels,
+        len(plan.strides),
+        plan.features_per_stage,
+        ops.conv_op,
+        plan.kernel_sizes,
+        plan.strides,
+        conv_bias=ops.conv_bias,
+        norm_op=ops.norm_op,
+        norm_op_kwargs=dict(ops.norm_op_kwargs),
+        dropout_op=ops.dropout_op,
+        dropout_op_kwargs=dict(ops.dropout_op_kwargs),
+        nonlin=ops.nonlin,
+        nonlin_kwargs=dict(ops.nonlin_kwargs),
+        return_skips=True,
+        pool_type="max" if plan.downsampling == "max_pool" else "conv",
+        **dataclasses.asdict(residual),
+    )
+    return encoder.stem, nn.ModuleList(encoder.stages)
+
+
+def _enhance(block: nn.Module, plan: UNetPlan, branches: Mapping[str, Any]) -> None:
+    """Replace a block's convolutions of the plan's kernel size by enhanced ones."""
+    names = ("conv1", "conv2") if isinstance(block, BasicBlockD) else ("conv2",)
+    for name in names:
+        plain: Any = getattr(block, name)
+        ops = plan.ops
+        if isinstance(block, BasicBlockD) and name == "conv2":  # the addition follows
+            ops = dataclasses.replace(ops, nonlin=None, dropout_op=None)
+        sizes = plain.conv.kernel_size, plain.stride
+        setattr(block, name, EnhancedConvolution(plain.input_channels, plain.output_channels, *sizes, ops, **branches))

@@ -8,11 +8,13 @@ import pydoc
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+
 from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
-from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet, stages_with_attention
+from nnunetv2_eccam.architectures.eccam_unet import CONVS_IN_PLACE_OF_BLOCKS, ECCaMUNet, stages_with_attention
 from nnunetv2_eccam.architectures.origin import Origin, plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan, per_stage_and_axis
+from nnunetv2_eccam.architectures.unet_plan import ResidualBlocks, UNetPlan, per_stage_and_axis
 from nnunetv2_eccam.blocks.multi_scale import dilations_for
 from nnunetv2_eccam.errors import UserError
 
@@ -21,9 +23,11 @@ PAPER_STAGES = 5
 
 CLASS_NAME = f"{ECCaMUNet.__module__}.{ECCaMUNet.__qualname__}"
 
+_GIVEN_BY_NNUNET = {"self", "input_channels", "num_classes", "deep_supervision"}
+
 _CONSTRUCTOR = inspect.signature(ECCaMUNet).parameters
-SWITCHES = frozenset(_CONSTRUCTOR) - {"input_channels", "num_classes", "deep_supervision"}
-"""The arguments that a plans file or a trainer may set; nnU-Net gives the other three."""
+SWITCHES = frozenset(_CONSTRUCTOR) - _GIVEN_BY_NNUNET
+"""The arguments that a plans file or a trainer may set."""
 
 _DEFAULTS = {
     name: parameter.default
@@ -32,6 +36,16 @@ _DEFAULTS = {
 }
 
 _OF_A_UNET = frozenset(inspect.signature(UNetPlan.of).parameters)
+OF_BLOCKS = frozenset(ResidualBlocks.__dataclass_fields__)
+
+KNOWN = {
+    "PlainConvUNet": frozenset(inspect.signature(PlainConvUNet).parameters) - _GIVEN_BY_NNUNET,
+    # nnU-Net's class does not hand the encoder's last arguments on yet.
+    "ResidualEncoderUNet": frozenset(inspect.signature(ResidualEncoderUNet).parameters) - _GIVEN_BY_NNUNET | OF_BLOCKS,
+}
+"""nnU-Net's networks whose plans can be followed, and their arguments."""
+
+PER_STAGE = ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage", "n_blocks_per_stage")
 
 
 def network_arguments(
@@ -42,10 +56,9 @@ def network_arguments(
 ) -> dict[str, Any]:
     """Turn a configuration's architecture into :class:`ECCaMUNet`'s arguments.
 
-    A configuration written for ``ECCaMUNet`` is taken as it is. One of nnU-Net's own (``PlainConvUNet``,
-    or ``ResidualEncoderUNet``, of which stages, widths, kernels, strides, norm and nonlinearity are taken)
-    is cut to ``max_stages``, with two convolutions a stage where it counts residual blocks, and the rates of
-    MuS are scaled to its bottleneck.
+    A configuration written for ``ECCaMUNet`` is taken as it is. One of nnU-Net's own (``PlainConvUNet`` or
+    ``ResidualEncoderUNet``, wherever the class lay when the plans were written) is cut to ``max_stages``, and the
+    rates of MuS are scaled to its places.
 
     Args:
         architecture: the configuration's ``architecture`` entry: ``network_class_name``, ``arch_kwargs``,
@@ -58,11 +71,11 @@ def network_arguments(
         arguments as a plans file states them: classes are dotted names.
 
     Raises:
-        UserError: an argument that the network does not have.
+        UserError: a network or an argument that this package does not know.
     """
     arguments = dict(architecture["arch_kwargs"])
     if architecture["network_class_name"] != CLASS_NAME:
-        arguments = cut_to_depth(arguments, max_stages)
+        arguments = cut_to_depth(architecture, max_stages)
     arguments.update(switches or {})
     if unknown := sorted(set(arguments) - SWITCHES):
         raise UserError(
@@ -71,6 +84,80 @@ def network_arguments(
         )
     arguments["dilations"] = _dilations(arguments, patch_size)
     return arguments
+
+
+def kind_of(architecture: Mapping[str, Any]) -> str:
+    """Name the network of an architecture entry: ``ECCaMUNet``, ``PlainConvUNet`` or ``ResidualEncoderUNet``.
+
+    Raises:
+        UserError: another network.
+    """
+    path = str(architecture["network_class_name"])
+    kind = path.rpartition(".")[2]
+    if path != CLASS_NAME and kind not in KNOWN:
+        raise UserError(
+            f"the plans' network is {path}, which this package cannot follow; it knows {', '.join(KNOWN)} and its own "
+            f"{CLASS_NAME}. Plan with nnUNetPlannerResEncM or nnU-Net's default planner"
+        )
+    return kind
+
+
+def cut_to_depth(architecture: Mapping[str, Any], max_stages: int | None = None) -> dict[str, Any]:
+    """Keep the first stages of a network of nnU-Net's.
+
+    Args:
+        architecture: the ``architecture`` entry.
+        max_stages: stages to keep at most; None: all.
+
+    Returns:
+        its arguments, as :class:`ECCaMUNet` takes them.
+
+    Raises:
+        UserError: another network, or an argument that it does not have.
+    """
+    kind, arguments = kind_of(architecture), dict(architecture["arch_kwargs"])
+    known = KNOWN.get(kind, SWITCHES)
+    if unknown := sorted(set(arguments) - known):
+        raise UserError(
+            f"the plans give {kind} {', '.join(unknown)}, which this package does not know; it knows "
+            f"{', '.join(sorted(known))}"
+        )
+    if arguments.get("n_blocks_per_stage") is not None:
+        arguments["n_conv_per_stage"] = None
+    n_stages = int(arguments["n_stages"])
+    if max_stages is None or n_stages <= max_stages:
+        return arguments
+    arguments["n_stages"] = max_stages
+    for name in (*PER_STAGE, "bottleneck_channels"):
+        if isinstance(arguments.get(name), (list, tuple)):
+            arguments[name] = list(arguments[name])[:max_stages]
+    decoder = arguments["n_conv_per_stage_decoder"]
+    if not isinstance(decoder, int):  # its entries begin at the lowest resolution, so its first ones go
+        arguments["n_conv_per_stage_decoder"] = list(decoder)[1 - max_stages :]
+    return arguments
+
+
+def not_followed(architecture: Mapping[str, Any], network: str, max_stages: int | None = None) -> str | None:
+    """Say in one line what of a plan's network a system does not follow, or give None where it follows all.
+
+    Args:
+        architecture: the configuration's ``architecture`` entry.
+        network: dotted path of the system's network.
+        max_stages: see :func:`network_arguments`.
+    """
+    arguments = architecture["arch_kwargs"]
+    blocks = arguments.get("n_blocks_per_stage")
+    said: list[str] = []
+    if network != CLASS_NAME:
+        if issubclass(_class_of(network), BackboneNetwork):
+            return "it has a backbone of its own, and takes nothing of the plan's network but the number of axes"
+        if blocks is not None:
+            said.append(
+                f"the plan's residual blocks ({blocks} a stage): it has {CONVS_IN_PLACE_OF_BLOCKS} convolutions a stage"
+            )
+    if kind_of(architecture) in KNOWN and max_stages is not None and arguments["n_stages"] > max_stages:
+        said.append(f"the plan's {arguments['n_stages']} stages: it has {max_stages}, as the paper has")
+    return f"it does not follow {'; nor '.join(said)}" if said else None
 
 
 def _dilations(arguments: Mapping[str, Any], patch_size: Sequence[int]) -> Any:
@@ -88,34 +175,6 @@ def _dilations(arguments: Mapping[str, Any], patch_size: Sequence[int]) -> Any:
         for stage in stages
     }
     return rates[str(deepest)] if stages == [deepest] else rates
-
-
-def cut_to_depth(arguments: Mapping[str, Any], max_stages: int | None = None) -> dict[str, Any]:
-    """Keep the first stages of a U-Net's arguments, and of the arguments what this network shares with it.
-
-    Args:
-        arguments: ``arch_kwargs`` of a U-Net in nnU-Net's plans.
-        max_stages: stages to keep at most; None: all.
-    """
-    n_stages = int(arguments["n_stages"])
-    if max_stages is not None:
-        n_stages = min(n_stages, max_stages)
-    kept = {name: value for name, value in arguments.items() if name in SWITCHES}
-    kept["n_stages"] = n_stages
-    for name in ("features_per_stage", "kernel_sizes", "strides"):
-        kept[name] = _first(arguments[name], n_stages)
-    if "n_blocks_per_stage" in arguments:  # residual blocks, of two convolutions each
-        kept["n_conv_per_stage"] = kept["n_conv_per_stage_decoder"] = 2
-    else:
-        kept["n_conv_per_stage"] = _first(arguments["n_conv_per_stage"], n_stages)
-        decoder = arguments["n_conv_per_stage_decoder"]
-        # The decoder's entries begin at the lowest resolution, so its first ones go.
-        kept["n_conv_per_stage_decoder"] = decoder if isinstance(decoder, int) else list(decoder)[1 - n_stages :]
-    return kept
-
-
-def _first(value: Any, n_stages: int) -> Any:
-    return value if isinstance(value, int) else list(value)[:n_stages]
 
 
 def bottleneck_size(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
@@ -155,24 +214,45 @@ def build_network(
         UserError: an argument that the network does not have, or a library that it needs is missing.
     """
     stated = network_arguments(architecture, patch_size, switches, max_stages)
-    arguments = dict(stated)
-    for name in architecture["_kw_requires_import"]:
-        if isinstance(arguments.get(name), str):
-            arguments[name] = pydoc.locate(arguments[name])
+    if network != CLASS_NAME and stated.get("n_blocks_per_stage") is not None:
+        stated["n_conv_per_stage"] = stated["n_conv_per_stage_decoder"] = CONVS_IN_PLACE_OF_BLOCKS
+    classes = {"block", *architecture["_kw_requires_import"]}
+    arguments = {name: _located(name, value) if name in classes else value for name, value in stated.items()}
     built: Any
-    if network == CLASS_NAME:
-        built = ECCaMUNet(
-            input_channels=input_channels, num_classes=num_classes, deep_supervision=deep_supervision, **arguments
-        )
-        stated = {**_DEFAULTS, **stated}
-    else:
-        module, _, class_name = network.rpartition(".")
-        plan = UNetPlan.of(**{name: value for name, value in arguments.items() if name in _OF_A_UNET})
-        compared = getattr(importlib.import_module(module), class_name)
-        built = compared.from_plan(plan, input_channels, num_classes, deep_supervision)
-        shapes_it = () if issubclass(compared, BackboneNetwork) else _OF_A_UNET
-        stated = {name: value for name, value in stated.items() if name in shapes_it}
+    try:
+        if network == CLASS_NAME:
+            built = ECCaMUNet(
+                input_channels=input_channels, num_classes=num_classes, deep_supervision=deep_supervision, **arguments
+            )
+            stated = {**_DEFAULTS, **stated}
+        else:
+            plan = UNetPlan.of(**{name: value for name, value in arguments.items() if name in _OF_A_UNET})
+            compared = _class_of(network)
+            built = compared.from_plan(plan, input_channels, num_classes, deep_supervision)
+            shapes_it = () if issubclass(compared, BackboneNetwork) else _OF_A_UNET
+            stated = {name: value for name, value in stated.items() if name in shapes_it}
+    except ValueError as error:
+        raise UserError(f"the network of these plans cannot be built: {error}") from error
     stated |= {"input_channels": input_channels, "num_classes": num_classes}
     built.origin = Origin.here(network, stated)
     built.apply(built.initialize)
     return cast(PadsToMultiple, built)
+
+
+def _class_of(network: str) -> Any:
+    module, _, name = network.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _located(name: str, value: Any) -> Any:
+    """Give the class that a plan names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if not isinstance(value, str):
+        return value
+    found = pydoc.locate(value)
+    if found is None:
+        raise UserError(f"the plans' {name} is {value}, which cannot be imported")
+    return found

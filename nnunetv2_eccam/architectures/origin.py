@@ -25,6 +25,9 @@ KEY = "nnunetv2_eccam"
 WRAPPERS = ("module.", "_orig_mod.")
 """What multi-GPU training and ``torch.compile`` put before the names of weights."""
 
+BLOCKS = "n_blocks_per_stage"
+"""The argument that makes an encoder residual, which no version up to 0.1.0 knew."""
+
 _SHOWN = 3
 
 
@@ -149,6 +152,12 @@ def explanation(found: Origin | None, here: Origin | None, given: Iterable[str] 
     trained = f"The checkpoint was trained with {found}{here_is}"
     if here is None:
         return trained
+    if here.arguments.get(BLOCKS) is not None and BLOCKS not in found.arguments and found.network == here.network:
+        return (
+            f"{trained}. Up to 0.1.0 this package put two convolutions a stage in place of a plan's residual blocks; "
+            "now it builds the plan's residual encoder, which these weights are not of. Predict and continue with "
+            "nnunetv2-eccam 0.1.0 (pip install nnunetv2-eccam==0.1.0), or train anew"
+        )
     if differences := _differences(found, here):
         trained += f"; they differ in {', '.join(differences)}"
     return f"{trained}. {_advice(found, here)}"

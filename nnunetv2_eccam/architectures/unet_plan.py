@@ -6,10 +6,60 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
+from torch import nn
+
 from nnunetv2_eccam.blocks.convolution import LayerOps
 
 Downsampling = Literal["stride", "max_pool"]
 DOWNSAMPLINGS: tuple[Downsampling, ...] = ("stride", "max_pool")
+
+
+@dataclass(frozen=True)
+class ResidualBlocks:
+    """What the stages of a ``ResidualEncoderUNet`` are made of, in the words of nnU-Net's plans.
+
+    Args:
+        n_blocks_per_stage: blocks of each encoder stage.
+        block: dynamic-network-architectures' ``BasicBlockD`` or ``BottleneckD``.
+        bottleneck_channels: per stage, width inside a ``BottleneckD``.
+        stem_channels: width of the convolution in front of the first stage; the first stage's by default.
+        stochastic_depth_p: how likely a block is left out of a training step.
+        squeeze_excitation: SE in each block.
+        squeeze_excitation_reduction_ratio: width of SE's hidden layer over the block's.
+    """
+
+    n_blocks_per_stage: tuple[int, ...]
+    block: type[nn.Module] = BasicBlockD
+    bottleneck_channels: tuple[int | None, ...] | None = None
+    stem_channels: int | None = None
+    stochastic_depth_p: float = 0.0
+    squeeze_excitation: bool = False
+    squeeze_excitation_reduction_ratio: float = 1 / 16
+
+    @classmethod
+    def of(
+        cls,
+        n_stages: int,
+        n_blocks_per_stage: int | Sequence[int],
+        block: type[nn.Module] | None = None,
+        bottleneck_channels: int | Sequence[int] | None = None,
+        **more: Any,
+    ) -> ResidualBlocks:
+        """Make it of a ``ResidualEncoderUNet``'s arguments, where one number may stand for every stage.
+
+        Raises:
+            ValueError: a list that has not one entry per stage, an unknown block, or one without its widths.
+        """
+        block = BasicBlockD if block is None else block
+        if block not in (BasicBlockD, BottleneckD):
+            raise ValueError(f"block must be BasicBlockD or BottleneckD, got {getattr(block, '__name__', block)}")
+        if block is BottleneckD and bottleneck_channels is None:
+            raise ValueError("BottleneckD needs bottleneck_channels, its width in each stage")
+        widths = None
+        if bottleneck_channels is not None:
+            widths = _per_stage("bottleneck_channels", bottleneck_channels, n_stages)
+        return cls(_per_stage("n_blocks_per_stage", n_blocks_per_stage, n_stages), block, widths, **more)
 
 
 @dataclass(frozen=True)
@@ -25,6 +75,8 @@ class UNetPlan:
         ops: the operators.
         downsampling: ``stride`` in a stage's first convolution (nnU-Net's way) or ``max_pool`` before it
             (U-Net's).
+        residual: the encoder's stages where they are residual blocks; ``n_conv_per_stage`` is then what a
+            network without such blocks puts in their place.
     """
 
     features_per_stage: tuple[int, ...]
@@ -34,6 +86,7 @@ class UNetPlan:
     n_conv_per_stage_decoder: tuple[int, ...]
     ops: LayerOps
     downsampling: Downsampling = "stride"
+    residual: ResidualBlocks | None = None
 
     @classmethod
     def of(
@@ -53,6 +106,8 @@ class UNetPlan:
         nonlin: Any = None,
         nonlin_kwargs: Mapping[str, Any] | None = None,
         downsampling: Downsampling = "stride",
+        nonlin_first: bool = False,
+        residual: ResidualBlocks | None = None,
     ) -> UNetPlan:
         """Make a plan of a ``PlainConvUNet``'s arguments, where one number may stand for every stage or axis.
 
@@ -70,6 +125,7 @@ class UNetPlan:
             dropout_op_kwargs or {},
             nonlin,
             nonlin_kwargs or {},
+            nonlin_first,
         )
         return cls(
             _per_stage("features_per_stage", features_per_stage, n_stages),
@@ -79,6 +135,7 @@ class UNetPlan:
             _per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
             ops,
             downsampling,
+            residual,
         )
 
     @property

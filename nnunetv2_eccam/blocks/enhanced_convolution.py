@@ -220,8 +220,13 @@ class EnhancedConvolution(nn.Module):
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the values that training writes for one sample: every branch's, where they are run apart."""
-        n_maps = len(self._norms_of_branches() or [None])
-        return n_maps * self.output_channels * feature_map_volume(input_size, self.stride)
+        return self.n_maps * self.output_channels * feature_map_volume(input_size, self.stride)
+
+    @property
+    def n_maps(self) -> int:
+        """Maps that training writes: one, or one for each branch that is run apart."""
+        norms = self._norms_of_branches()
+        return 1 if norms is None else len(norms)
 
 
 def one_dimensional_kernels(kernel_size: Sequence[int]) -> list[list[int]]:

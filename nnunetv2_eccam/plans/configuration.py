@@ -12,6 +12,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_eccam.architectures.from_plans import (
     CLASS_NAME,
+    OF_BLOCKS,
+    PER_STAGE,
     SWITCHES,
     bottleneck_size,
     cut_to_depth,
@@ -25,6 +27,7 @@ SMALLEST_BOTTLENECK = 4
 """Positions along each axis below which nnU-Net adds no further stage (``UNet_featuremap_min_edge_length``)."""
 
 PLAIN_CLASS_NAME = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+RESIDUAL_CLASS_NAME = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 
 MARK = "added_by"
 """The key by which a configuration of ours is recognised in a plans file."""
@@ -87,31 +90,40 @@ def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) ->
         raise UserError(
             f"{override.name}: arch_kwargs has an unknown key {unknown[0]!r}; known are {', '.join(sorted(SWITCHES))}"
         )
-    inherited = dict(parent["architecture"]["arch_kwargs"])
+    inherited = dict(parent["architecture"])
+    kwargs = dict(inherited["arch_kwargs"])
     n_stages = given.pop("n_stages", None)
     if override.patch_size is not None:  # the parent's strides belong to the parent's patch
         if not isinstance(given.get("features_per_stage"), list):
             raise UserError(f"{override.name}: an override with a patch_size must give features_per_stage, a list")
         n_stages = n_stages or len(given["features_per_stage"])
         dimension = len(override.patch_size)
-        inherited.update(
+        for name in OF_BLOCKS:  # such an override, as the paper's, says all of its network
+            kwargs.pop(name, None)
+        inherited["network_class_name"] = PLAIN_CLASS_NAME
+        kwargs.update(
             n_stages=n_stages,
             strides=[[1] * dimension] + [[2] * dimension] * (n_stages - 1),
             kernel_sizes=[[3] * dimension] * n_stages,
             n_conv_per_stage=[2] * n_stages,
             n_conv_per_stage_decoder=[2] * (n_stages - 1),
         )
-    arguments = cut_to_depth(inherited, n_stages)
+    arguments = cut_to_depth({**inherited, "arch_kwargs": kwargs}, n_stages)
     stages = arguments["n_stages"]
     for name, value in given.items():
-        per_stage = name in ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage")
+        per_stage = name in PER_STAGE
         arguments[name] = value[:stages] if per_stage and isinstance(value, list) else value
     for name in ("features_per_stage", "kernel_sizes", "strides"):
         if isinstance(arguments[name], list) and len(arguments[name]) != stages:
             raise UserError(
                 f"{override.name}: {name} has {len(arguments[name])} entries for {stages} stages: {arguments[name]}"
             )
-    class_name = CLASS_NAME if override.network == "ECCaMUNet" else PLAIN_CLASS_NAME
+    class_name = CLASS_NAME
+    if override.network == "PlainConvUNet":  # nnU-Net's own network of this kind of plan
+        residual = arguments.get("n_blocks_per_stage") is not None
+        class_name = RESIDUAL_CLASS_NAME if residual else PLAIN_CLASS_NAME
+        if residual:
+            del arguments["n_conv_per_stage"]
     return {
         "network_class_name": class_name,
         "arch_kwargs": arguments,

@@ -23,7 +23,8 @@ class ConfigurationOverride:
         name: of the configuration, as ``nnUNetv2_train`` takes it.
         inherits_from: the configuration of the data set's plans that it is based on, and whose
             preprocessed data it uses.
-        network: ``ECCaMUNet``, or ``PlainConvUNet`` for a comparison at the same size.
+        network: ``ECCaMUNet``, or ``PlainConvUNet`` for a comparison at the same size: on residual plans it is
+            ``ResidualEncoderUNet``.
         arch_kwargs: arguments of the network that differ from the parent's.
         patch_size: voxels per axis; the parent's by default.
         max_patch_size: cap of the parent's patch along each axis.

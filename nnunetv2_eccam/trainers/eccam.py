@@ -15,7 +15,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from nnunetv2_eccam.architectures.decoder import Decoder
-from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
+from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments, not_followed
 from nnunetv2_eccam.architectures.origin import plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size, padding_cost
 from nnunetv2_eccam.errors import UserError
@@ -130,6 +130,9 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         """Build all, and say what padding costs where the network needs it."""
         super().initialize()
         network = unwrapped(self.network)
+        architecture = self.configuration_manager.configuration["architecture"]
+        if unfollowed := not_followed(architecture, self.system.network, self.max_stages):
+            self.print_to_log_file(f"{self.system.title} on these plans: {unfollowed}")
         patch_size = list(self.configuration_manager.patch_size)
         if isinstance(network, PadsToMultiple):
             cost = padding_cost(patch_size, network.divisors, network.smallest)
