@@ -73,42 +73,50 @@ def convert(plan: Plan, options: Options) -> Outcome:
 
 
 def _convert_and_publish(plan: Plan, options: Options, policy: LabelPolicy, split: Split, staging: Staging) -> Outcome:
-    resumed = 0
+    finding, results = _convert_cases(plan, options, policy, staging, [])
+    report = build_report(plan, options, policy, split, [results[case.case] for case in plan.cases], finding)
+    write_description(staging.folder, plan, policy, split, report)
+    staging.publish()
+    warnings = [*report["warnings"], *stale_warnings(staging.target.name)]
+    return Outcome(staging.target, "converted", len(results), warnings, plan.notes, plan.left_out, staging.resumed)
 
-    def all_of(work: Callable[[Case], dict[str, Any]], cases: Sequence[Case], title: str, stage: str) -> Results:
-        """Do what is not done yet, recording each case as it is finished; stop at the first problem."""
-        nonlocal resumed
-        results = {case.case: result for case in cases if (result := staging.finished(case, stage)) is not None}
-        resumed = len(results)
+
+def _convert_cases(
+    plan: Plan, options: Options, policy: LabelPolicy, staging: Staging | None, problems: list[str]
+) -> tuple[dict[str, Any], Results]:
+    """Ask the survey, then convert every case; without a staging folder, only check and collect the problems."""
+
+    def results_of(work: Callable[[Case], dict[str, Any]], cases: Sequence[Case], title: str, stage: str) -> Results:
+        results = {} if staging is None else staging.finished(cases, stage)
         missing = [case for case in cases if case.case not in results]
         for case, outcome in run_cases(work, missing, options.processes, title, options.progress):
-            if isinstance(outcome, UserError):
+            if not isinstance(outcome, UserError):
+                results[case.case] = outcome
+                if staging is not None:
+                    staging.record(case, stage, outcome)
+            elif staging is not None:
                 raise outcome
-            staging.record(case, stage, outcome)
-            results[case.case] = outcome
+            else:
+                problems.append(str(outcome))
         return results
 
     finding: dict[str, Any] = {}
     read = plan.read
     if plan.survey is not None:
-        finding, read = plan.survey.decide(all_of(plan.survey.measure, _labelled(plan), plan.survey.title, "survey"))
+        measured = results_of(plan.survey.measure, _labelled(plan), plan.survey.title, "survey")
+        plan.cases = [case for case in plan.cases if case.case in measured or case.label is None]
+        finding, read = plan.survey.decide(measured)
     # A changed answer to the survey makes cases that an interrupted run converted by the old one worthless.
     answer = hashlib.sha256(json.dumps(finding, sort_keys=True).encode()).hexdigest()[:12]
-    work = _work(plan, policy, staging.folder, read)
-    results = all_of(work, plan.cases, "converting", f"case_{answer}")
-    report = build_report(plan, options, policy, split, [results[case.case] for case in plan.cases], finding)
-    write_description(staging.folder, plan, policy, split, report)
-    staging.publish()
-    warnings = [*report["warnings"], *stale_warnings(staging.target.name)]
-    return Outcome(staging.target, "converted", len(results), warnings, plan.notes, plan.left_out, resumed)
-
-
-def _work(plan: Plan, policy: LabelPolicy, folder: Path | None, read: Any) -> Callable[[Case], dict[str, Any]]:
-    channels = tuple(plan.channel_names.values())
-    soft_tissue = plan.card.soft_tissue
-    return partial(
-        convert_case, folder=folder, read=read, policy=policy, channels=channels, soft_tissue=soft_tissue
-    )  # fmt: skip
+    work = partial(
+        convert_case,
+        folder=None if staging is None else staging.folder,
+        read=read,
+        policy=policy,
+        channels=tuple(plan.channel_names.values()),
+        soft_tissue=plan.card.soft_tissue,
+    )
+    return finding, results_of(work, plan.cases, "checking" if staging is None else "converting", f"case_{answer}")
 
 
 def _labelled(plan: Plan) -> list[Case]:
@@ -174,25 +182,12 @@ def _dry_run(plan: Plan, options: Options, policy: LabelPolicy, target: Path) ->
     problems = [str(problem) for problem in plan.problems]
     if target.exists() and not options.overwrite:
         problems.append(f"{target} exists; --overwrite would replace it")
-
-    def all_of(work: Callable[[Case], dict[str, Any]], cases: Sequence[Case], title: str) -> Results:
-        results = {}
-        for case, outcome in run_cases(work, cases, options.processes, title, options.progress):
-            if isinstance(outcome, UserError):
-                problems.append(str(outcome))
-            else:
-                results[case.case] = outcome
-        return {name: results[name] for name in sorted(results)}
-
-    read, warnings = plan.read, []
+    warnings = []
     try:
-        if plan.survey is not None:
-            measured = all_of(plan.survey.measure, _labelled(plan), plan.survey.title)
-            plan.cases = [case for case in plan.cases if case.case in measured]
-            finding, read = plan.survey.decide(measured)
+        finding, results = _convert_cases(plan, options, policy, None, problems)
+        warnings = [f"{name}: {warning}" for name in sorted(results) for warning in results[name]["warnings"]]
+        if finding:
             print(f"{finding['question']}: {finding['answer']}")
-        results = all_of(_work(plan, policy, None, read), plan.cases, "checking")
-        warnings = [f"{name}: {warning}" for name, result in results.items() for warning in result["warnings"]]
     except UserError as error:  # the survey has no answer
         problems.append(str(error))
     folders = [f"images{case.subset}" for case in plan.cases]

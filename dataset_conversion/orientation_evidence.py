@@ -9,7 +9,7 @@ so that counts most. All cases vote, since the files of one release were made in
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -149,15 +149,11 @@ def decide_way(measured: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
     Raises:
         UserError: no way fits decisively better than all others, or a case contradicts the others.
     """
-    cases = sorted(measured)
-    candidates = dict(_candidates(measured))
-    usable = {
-        name: ways
-        for name, ways in candidates.items()
-        if all(str(ways[case]) in measured[case]["scores"] for case in cases)
-    }
+    candidates = _candidates(measured)
     table = {
-        name: np.array([measured[case]["scores"][str(ways[case])] for case in cases]) for name, ways in usable.items()
+        name: np.array([measured[case]["scores"][str(way)] for case, way in ways.items()])
+        for name, ways in candidates.items()
+        if all(str(way) in measured[case]["scores"] for case, way in ways.items())
     }
     if not table:
         raise UserError(
@@ -166,62 +162,47 @@ def decide_way(measured: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
     ranking = sorted(table, key=lambda name: -float(table[name].mean()))
     best = ranking[0]
     scores = {name: round(float(table[name].mean()), 6) for name in ranking}
-    listed = ", ".join(f"{name} {scores[name]:.3f}" for name in ranking[:4])
-    margin, share, clear = _support(table, ranking)
-    if not clear:
+    margin = float((table[best] - table[ranking[1]]).mean()) if len(ranking) > 1 else 1.0
+    # Ways whose scores are equal in a case, such as two ways to count its slices, share its vote.
+    share = float(np.mean(table[best] >= np.max(list(table.values()), axis=0) - 1e-9))
+    if margin < SMALLEST_MARGIN or share < SMALLEST_SHARE:
         raise UserError(
-            f"the orientation of the labels cannot be decided from {len(cases)} case(s): {listed}; "
+            f"the orientation of the labels cannot be decided from {len(measured)} case(s): "
+            f"{', '.join(f'{name} {scores[name]:.3f}' for name in ranking[:4])}; "
             f"margin {margin:.3f} (at least {SMALLEST_MARGIN} is needed), best in {share:.0%} of the "
             f"cases (at least {SMALLEST_SHARE:.0%}); are images and labels of the same release?"
         )
-    _check_contradictions(measured, usable[best], best)
+    own = {case: max(entry["scores"], key=entry["scores"].__getitem__) for case, entry in sorted(measured.items())}
+    for case, way in candidates[best].items():
+        of_case = measured[case]["scores"]
+        if of_case[own[case]] > of_case[str(way)] + CONTRADICTION:
+            raise UserError(
+                f"{case}: its label fits as '{own[case]}' ({of_case[own[case]]:.3f}), while the others fit as "
+                f"'{best}', which gives it {of_case[str(way)]:.3f}; look at it, or leave it out with --leave-out {case}"
+            )
     finding = {
         "question": "Orientation of the label files on the images, from the voxels",
         "answer": f"{best}: mean score {scores[best]:.3f}, {margin:.3f} above the next, best in {share:.0%} of "
-        f"{len(cases)} cases",
+        f"{len(measured)} cases",
         "decision": best,
         "margin": round(margin, 6),
         "share_of_cases": round(share, 6),
         "scores": scores,
-        "best_by_case": {case: max(measured[case]["scores"].items(), key=lambda item: item[1])[0] for case in cases},
+        "best_by_case": own,
     }
-    return finding, dict(usable[best])
+    return finding, candidates[best]
 
 
-def _candidates(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Way]]]:
-    """Yield each hypothesis and what it says of each case."""
-    orders = {entry["descending"] for entry in measured.values()}
+def _candidates(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Way]]:
+    """Give each hypothesis and what it says of each case."""
+    if len({entry["descending"] for entry in measured.values()}) == 1:
+        # The two ways to count slices differ by the same flip in all cases.
+        return {str(way): dict.fromkeys(sorted(measured), way) for way in WAYS}
+    found = {}
     for way in WAYS:
-        if len(orders) == 1:  # the two ways to count slices differ by the same flip in all cases
-            yield str(way), dict.fromkeys(measured, way)
-            continue
-        yield f"{way}, slices by position", dict.fromkeys(measured, way)
-        yield (
-            f"{way}, slices by instance number",
-            {case: way._replace(flip_z=way.flip_z != bool(entry["descending"])) for case, entry in measured.items()},
-        )
-
-
-def _support(table: Mapping[str, NDArray[np.float64]], ranking: list[str]) -> tuple[float, float, bool]:
-    """Margin of the best way, share of the cases that prefer it, and whether that is decisive."""
-    best = table[ranking[0]]
-    if len(ranking) == 1:
-        return 1.0, 1.0, True
-    differences = best - table[ranking[1]]
-    margin = float(differences.mean())
-    # Ways whose scores are equal in a case, such as two ways to count its slices, share its vote.
-    highest = np.max(list(table.values()), axis=0)
-    share = float(np.mean(best >= highest - 1e-9))
-    return margin, share, margin >= SMALLEST_MARGIN and share >= SMALLEST_SHARE
-
-
-def _check_contradictions(measured: Mapping[str, Mapping[str, Any]], ways: Mapping[str, Way], best: str) -> None:
-    for case in sorted(measured):
-        scores = measured[case]["scores"]
-        own = max(scores, key=lambda name: float(scores[name]))
-        if scores[own] > scores[str(ways[case])] + CONTRADICTION:
-            raise UserError(
-                f"{case}: its label fits as '{own}' ({scores[own]:.3f}), while the others fit as '{best}', "
-                f"which gives it {scores[str(ways[case])]:.3f}; look at it, and leave it out with "
-                f"--leave-out {case}"
-            )
+        flipped = way._replace(flip_z=not way.flip_z)
+        found[f"{way}, slices by position"] = dict.fromkeys(sorted(measured), way)
+        found[f"{way}, slices by instance number"] = {
+            case: flipped if measured[case]["descending"] else way for case in sorted(measured)
+        }
+    return found

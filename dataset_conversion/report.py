@@ -8,6 +8,7 @@ from typing import Any
 
 import nnunetv2_eccam
 from nnunetv2_eccam.files import write_json, written_whole
+from nnunetv2_eccam.volumes.volume import by
 
 from .labels import LabelPolicy
 from .model import CaseResult, Options, Plan
@@ -99,59 +100,46 @@ def write_description(
 
 
 def _text(report: Mapping[str, Any]) -> str:
-    counts = {name: len(cases) for name, cases in report["split"].items()}
-    counts["unlabelled"] = sum(not entry["labelled"] for entry in report["cases"])
-    properties = {
-        "Converter": report["converter"],
-        "Source folder": report["source_folder"],
-        "Options": ", ".join(f"{key} {value}" for key, value in report["options"].items() if value != []),
-        "Labels": ", ".join(f"{name} {value}" for name, value in report["labels"].items()),
-        "Cases": ", ".join(f"{count} {name}" for name, count in counts.items() if count),
-        "2d slices": _slicing_text(report["slicing"]),
-        "Licence": report["licence"],
-        "Download": report["reference"],
-        "Cite": " / ".join(report["citation"]),
-    }
-    text = f"# {report['data_set']}, converted for nnU-Net\n\n" + _listed(f"{k}: {v}" for k, v in properties.items())
-    for finding in report["findings"]:
-        scores = "".join(f"| {name} | {score:.4f} |\n" for name, score in finding["scores"].items())
-        text += (
-            f"\n## {finding['question']}\n\n{finding['answer']}\n\n| candidate | mean score |\n| --- | --- |\n{scores}"
-        )
-    for title, lines in (
-        ("Warnings", report["warnings"]),
-        ("Notes", report["notes"]),
-        ("Left out", [f"{name}: {why}" for name, why in report["left_out"].items()]),
-    ):
-        if lines:
-            text += f"\n## {title}\n\n" + _listed(lines)
-    return f"{text}\n## Cases\n\n{_case_table(report['cases'])}"
-
-
-def _listed(lines: Any) -> str:
-    return "".join(f"- {line}\n" for line in lines)
-
-
-def _slicing_text(finding: Mapping[str, Any]) -> str:
-    acquired = "the stored slices" if finding["is_acquired_plane"] else "NOT the stored slices"
-    return (
-        f"along {finding['axis']}, {finding['plane']}, {acquired}; target spacing "
-        f"{' x '.join(f'{value:g}' for value in finding['target_spacing'])} mm"
-    )
-
-
-def _case_table(cases: Sequence[CaseResult]) -> str:
-    """One row a case: sizes and boxes in voxels and spacing in mm, x, y, z of the published file."""
-    rows = [
-        "| case | folder | size | spacing mm | orientation | intensity | label voxels | label box |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    """Put the report in Markdown; sizes and boxes in voxels and spacing in mm, x, y, z of the published files."""
+    slices = report["slicing"]
+    lines = [f"# {report['data_set']}, converted for nnU-Net", ""]
+    lines += [f"- {key}: {report[key]}" for key in ("converter", "source_folder", "licence", "reference")]
+    lines += [f"- cite: {each}" for each in report["citation"]]
+    lines += [f"- options: {', '.join(f'{key} {value}' for key, value in report['options'].items() if value != [])}"]
+    lines += [f"- labels: {', '.join(f'{name} {value}' for name, value in report['labels'].items())}"]
+    lines += [f"- split: {', '.join(f'{len(cases)} {part}' for part, cases in report['split'].items() if cases)}"]
+    lines += [
+        f"- 2d slices: along {slices['axis']}, {slices['plane']}, "
+        f"{'the' if slices['is_acquired_plane'] else 'NOT the'} stored slices; target spacing "
+        f"{by(slices['target_spacing'])} mm"
     ]
-    for entry in cases:
+    for finding in report["findings"]:
+        lines += [
+            "",
+            f"## {finding['question']}",
+            "",
+            finding["answer"],
+            "",
+            "| candidate | mean score |",
+            "| --- | --- |",
+        ]
+        lines += [f"| {name} | {score:.4f} |" for name, score in finding["scores"].items()]
+    left_out = [f"{name}: {why}" for name, why in report["left_out"].items()]
+    for title, entries in (("Warnings", report["warnings"]), ("Notes", report["notes"]), ("Left out", left_out)):
+        lines += ["", f"## {title}", "", *(f"- {entry}" for entry in entries)] if entries else []
+    lines += [
+        "",
+        "## Cases",
+        "",
+        "| case | folder | size | spacing mm | orientation | intensity | label voxels | box |",
+    ]
+    lines += ["| --- " * 8 + "|"]
+    for entry in report["cases"]:
         voxels = ", ".join(f"{name} {count}" for name, count in entry.get("label_voxels", {}).items())
         box = ", ".join(f"{first}-{last}" for first, last in entry.get("label_box", []))
-        rows.append(
-            f"| {entry['case']} | images{entry['subset']} | {' x '.join(map(str, entry['size']))} "
-            f"| {' x '.join(f'{value:.4g}' for value in entry['spacing'])} | {entry['orientation']} "
-            f"| {entry['intensity'][0]:g} to {entry['intensity'][1]:g} | {voxels or '-'} | {box or '-'} |"
+        low, high = entry["intensity"]
+        lines.append(
+            f"| {entry['case']} | images{entry['subset']} | {by(entry['size'])} | {by(entry['spacing'])} | "
+            f"{entry['orientation']} | {low:g} to {high:g} | {voxels or '-'} | {box or '-'} |"
         )
-    return "\n".join(rows) + "\n"
+    return "\n".join(lines) + "\n"

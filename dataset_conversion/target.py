@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,10 @@ class Staging:
     Attributes:
         target: the data set's folder in nnUNet_raw.
         folder: the staging folder.
+        resumed: how many cases an earlier run had finished in the stage that was asked for last.
     """
+
+    resumed = 0
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -109,17 +112,17 @@ class Staging:
         except Timeout:
             raise UserError(f"another conversion to {self.target.name} is running; wait for it to end") from None
 
-    def finished(self, case: Case, stage: str) -> CaseResult | None:
-        """Give what an earlier run recorded of a case, if its sources have not changed since."""
-        record_file = self._record_file(case, stage)
-        if not record_file.exists():
-            return None
-        record = read_json(record_file)
-        result: CaseResult = record["result"]
-        published = result.get("files", {})
-        if record["stamp"] != _stamp(case) or not all((self.folder / name).is_file() for name in published):
-            return None
-        return result
+    def finished(self, cases: Sequence[Case], stage: str) -> dict[str, CaseResult]:
+        """Give what an earlier run recorded of cases whose sources have not changed since."""
+        results = {}
+        for case in cases:
+            if self._record_file(case, stage).exists():
+                record = read_json(self._record_file(case, stage))
+                files = record["result"].get("files", {})
+                if record["stamp"] == _stamp(case) and all((self.folder / name).is_file() for name in files):
+                    results[case.case] = record["result"]
+        self.resumed = len(results)
+        return results
 
     def record(self, case: Case, stage: str, result: CaseResult) -> None:
         """Remember that a case is finished."""

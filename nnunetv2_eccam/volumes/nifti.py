@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,41 +39,24 @@ LARGEST_RATIO = 1032
 """Deflate cannot compress more than this."""
 
 
-@dataclass(frozen=True)
-class Nifti:
-    """A NIfTI file.
-
-    Attributes:
-        header: nibabel's header.
-        voxels: with the header's shape, in Fortran order, with slope and intercept applied.
-        sha256: of the file's bytes; empty if it was not asked for.
-    """
-
-    header: Any
-    voxels: NDArray[Any]
-    sha256: str
-
-
 def sha256_of(path: Path) -> str:
     """Give the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_nifti(path: Path, checksum: bool = False) -> Nifti:
+def read_nifti(path: Path) -> tuple[Any, NDArray[Any]]:
     """Read a ``.nii.gz`` or ``.nii`` file, every byte of it.
 
-    Args:
-        path: the file, which is there.
-        checksum: take its SHA-256 on the way.
+    Returns:
+        nibabel's header, and the voxels with its shape, in Fortran order, with slope and intercept applied.
 
     Raises:
         UserError: it is not NIfTI, damaged, or ends too early.
     """
-    digest = hashlib.sha256() if checksum else None
-    content = _inflated(path, digest)
+    content = _inflated(path)
     head = b""
-    while len(head) < 544 and (block := next(content, b"")):  # 540 bytes are a NIfTI-2 header
+    while len(head) < 540 and (block := next(content, b"")):  # which is a NIfTI-2 header
         head += block
     header = _parsed_header(path, head)
     voxels = _voxels(path, header, head, content)
@@ -82,12 +64,10 @@ def read_nifti(path: Path, checksum: bool = False) -> Nifti:
     # As SimpleITK takes them: 0 or not a number is no slope, and an intercept that is not a number is none.
     slope = slope if slope != 0 and np.isfinite(slope) else 1.0
     intercept = intercept if np.isfinite(intercept) else 0.0
-    if slope != 1 or intercept != 0:
-        voxels = voxels * slope + intercept
-    return Nifti(header, voxels, digest.hexdigest() if digest else "")
+    return header, voxels if slope == 1 and intercept == 0 else voxels * slope + intercept
 
 
-def _inflated(path: Path, digest: Any) -> Iterator[bytes]:
+def _inflated(path: Path) -> Iterator[bytes]:
     """Yield a file's content in pieces; each gzip member's CRC and length are checked at its end."""
     compressed = path.name.lower().endswith(".gz")
     decompressor = isal_zlib.decompressobj(GZIP)
@@ -100,8 +80,6 @@ def _inflated(path: Path, digest: Any) -> Iterator[bytes]:
                 )
             file.seek(0)
             while block := file.read(READ_BYTES):
-                if digest is not None:
-                    digest.update(block)
                 if not compressed:
                     yield block
                 while block and compressed:

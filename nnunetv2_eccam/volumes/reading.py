@@ -51,18 +51,18 @@ def read_volume(path: Path, checksum: bool = False) -> Volume:
     if ending is None:
         raise UserError(f"{path} ends in none of {', '.join(ENDINGS)}; store the volume as one of these")
     if ending in (".nii.gz", ".nii"):
-        volume = _read_nifti(path, checksum)
+        volume = _read_nifti(path)
     elif ending in (".png", ".bmp", ".tif", ".tiff"):
-        volume = _read_photograph(path, ending, sha256_of(path) if checksum else "")
+        volume = _read_photograph(path, ending)
     else:
-        volume = _read_by_simpleitk(path, ending, sha256_of(path) if checksum else "")
+        volume = _read_by_simpleitk(path, ending)
     if volume.voxels.ndim not in (3, 4) or not volume.voxels.size:
         raise UserError(
             f"{path} has {volume.voxels.ndim} dimensions ({by(volume.voxels.shape)}); a volume has three, or four "
             f"with channels, and none is empty"
         )
     check_affine(path, volume.affine)
-    return volume
+    return replace(volume, sha256=sha256_of(path)) if checksum else volume
 
 
 def read_image(path: Path, checksum: bool = False) -> Volume:
@@ -131,9 +131,8 @@ def read_labels(path: Path, checksum: bool = False) -> Volume:
     return replace(volume, voxels=labels)
 
 
-def _read_nifti(path: Path, checksum: bool) -> Volume:
-    nifti = read_nifti(path, checksum)
-    voxels = nifti.voxels
+def _read_nifti(path: Path) -> Volume:
+    header, voxels = read_nifti(path)
     while voxels.ndim > 4 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
     if voxels.ndim == 5 and voxels.shape[3] == 1:  # vectors: NIfTI keeps the fourth axis for time
@@ -143,18 +142,16 @@ def _read_nifti(path: Path, checksum: bool) -> Volume:
     try:
         affine, refusal = simpleitk_affine(path), ""
     except SimpleITKError as error:
-        affine, refusal = np.asarray(nifti.header.get_best_affine(), np.float64), str(error)
-        if nifti.header["sizeof_hdr"] == 540:
+        affine, refusal = np.asarray(header.get_best_affine(), np.float64), str(error)
+        if header["sizeof_hdr"] == 540:
             refusal = (
                 "it is NIfTI-2, which SimpleITK, with which nnU-Net reads, does not read; store it as NIfTI-1, for "
                 "instance by nibabel: nibabel.Nifti1Image(image.get_fdata(), image.affine)"
             )
-    return Volume(
-        path, voxels, affine, flat=flat, header=nifti.header, simpleitk_error=refusal, sha256=nifti.sha256
-    )  # fmt: skip
+    return Volume(path, voxels, affine, flat=flat, header=header, simpleitk_error=refusal)
 
 
-def _read_by_simpleitk(path: Path, ending: str, sha256: str) -> Volume:
+def _read_by_simpleitk(path: Path, ending: str) -> Volume:
     import SimpleITK as sitk
 
     sitk.ProcessObject.GlobalWarningDisplayOff()
@@ -171,10 +168,10 @@ def _read_by_simpleitk(path: Path, ending: str, sha256: str) -> Volume:
     voxels = array.transpose(*reversed(range(axes)), *range(axes, array.ndim))
     if axes == 2:
         voxels = voxels[:, :, None]
-    return Volume(path, voxels, affine_ras(image), flat=axes == 2, sha256=sha256)
+    return Volume(path, voxels, affine_ras(image), flat=axes == 2)
 
 
-def _read_photograph(path: Path, ending: str, sha256: str) -> Volume:
+def _read_photograph(path: Path, ending: str) -> Volume:
     """Read PNG, BMP or TIFF, which do not say where the patient is; a TIFF of several pages is a volume."""
     voxels, colour = _tiff(path) if ending in (".tif", ".tiff") else _picture(path)
     flat = voxels.ndim - colour == 2
@@ -184,8 +181,7 @@ def _read_photograph(path: Path, ending: str, sha256: str) -> Volume:
     spacing = None if flat else _spacing_beside(path)
     x, y, z = (1.0, 1.0, 1.0) if spacing is None else spacing
     return Volume(
-        path, voxels, np.diag([-x, -y, z, 1.0]), oriented=False, in_mm=spacing is not None, flat=flat, colour=colour,
-        sha256=sha256,
+        path, voxels, np.diag([-x, -y, z, 1.0]), oriented=False, in_mm=spacing is not None, flat=flat, colour=colour
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,6 @@ def check_same_grid(
         )
 
 
-def by(values: tuple[float, ...]) -> str:
+def by(values: Sequence[float]) -> str:
     """Write sizes as people do: 512 x 512 x 40."""
     return " x ".join(f"{value:g}" for value in values)
