@@ -64,4 +64,4 @@ def test_every_page_is_in_the_sites_navigation_and_every_command_on_its_page():
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
     assert sorted(listed) == sorted(pages)
     commands = re.findall(r"^\| `([a-z][\w-]*)` \|", text("docs/reference/commands.md"), re.M)
-    assert commands == list(COMMANDS)
+    assert commands[1:] == list(COMMANDS)  # the first is the heading
