@@ -1,4 +1,4 @@
-"""The report of a benchmark: one self-contained page, and its tables as CSV, Markdown and LaTeX."""
+"""The report of a benchmark: one self-contained page, its tables as CSV, Markdown and LaTeX, its figures as SVG."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def write_report(work_dir: Path) -> Path:
-    """Write ``report/index.html`` and ``report/tables`` of a benchmark, complete or not, and give the page.
+    """Write ``report/index.html``, ``report/tables`` and ``report/figures`` of a benchmark, and give the page.
 
-    See :func:`nnunetv2_eccam.report.write.write_report`, which is imported here when it runs.
+    See :func:`nnunetv2_eccam.report.page.write_report`, which is imported here when it runs.
     """
-    from nnunetv2_eccam.report.write import write_report as write
+    from nnunetv2_eccam.report.page import write_report as write
 
     return write(work_dir)
 

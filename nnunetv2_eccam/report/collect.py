@@ -1,4 +1,4 @@
-"""Everything that was measured, as tables of one row each: scores, records, epochs; and what is not there."""
+"""Everything that a benchmark has measured so far, read from its work folder and nnU-Net's: where each file lies."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nnunetv2_eccam.benchmark.spec import Entry, Spec, read_spec_of
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.evaluation.score_files import (
-    SLICE_COLUMNS,
-    VOLUME_COLUMNS,
-    read_scores,
-)
+from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, read_scores
 from nnunetv2_eccam.files import nnunet_folder, read_json
-from nnunetv2_eccam.report.read_spec import Benchmark, BenchmarkSystem
 from nnunetv2_eccam.report.training_logs import Epoch, read_training_logs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-KEYS = ("repeat", "dataset", "configuration", "trainer", "system", "fold", "subset")
+KEYS = ("repeat", "dataset", "system", "fold", "subset")
 """What every row says of where it is from. ``fold`` is text, empty for test sets; ``subset`` is val or test."""
 
 SUBSETS = {"val": "validation", "test": "test"}
@@ -28,7 +24,7 @@ SUBSETS = {"val": "validation", "test": "test"}
 
 
 class Part(NamedTuple):
-    """What one job gives: a fold of a training, or the prediction of a test set.
+    """What one training gives, or the prediction of a test set.
 
     Attributes:
         repeat: from 0.
@@ -39,41 +35,38 @@ class Part(NamedTuple):
 
     repeat: int
     dataset: str
-    system: BenchmarkSystem
+    system: Entry
     fold: int | None
-
-    @property
-    def subset(self) -> str:
-        """``val`` or ``test``."""
-        return "test" if self.fold is None else "val"
-
-    @property
-    def keys(self) -> dict[str, Any]:
-        """The columns :data:`KEYS`."""
-        fold = "" if self.fold is None else str(self.fold)
-        system = self.system
-        values = (self.repeat, self.dataset, system.configuration, system.trainer, system.title, fold, self.subset)
-        return dict(zip(KEYS, values, strict=True))
 
     @property
     def stem(self) -> str:
         """What its files begin with."""
         return "test" if self.fold is None else f"fold_{self.fold}"
 
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The columns :data:`KEYS`."""
+        fold, subset = ("", "test") if self.fold is None else (str(self.fold), "val")
+        return dict(zip(KEYS, (self.repeat, self.dataset, self.system.title, fold, subset), strict=True))
+
     def folder(self, parent: Path) -> Path:
         """Give its folder in WORK/scores, WORK/records or WORK/predictions."""
-        repeat = f"repeat_{self.repeat}"
-        return parent / repeat / self.dataset / self.system.configuration / self.system.trainer
+        return parent / f"repeat_{self.repeat}" / self.dataset / self.system.configuration / self.system.trainer
 
-    def model_folder(self, benchmark: Benchmark) -> Path | None:
+    def model_folder(self, work_dir: Path, plans: str) -> Path | None:
         """Give the trained fold's folder, or None where nnU-Net's folder is not known."""
         base = nnunet_folder_or_none("nnUNet_results")
         if self.repeat > 0:
-            base = benchmark.work_dir / f"repeat_{self.repeat}" / "nnUNet_results"
-        if base is None:
-            return None
-        model = f"{self.system.trainer}__{benchmark.plans}__{self.system.configuration}"
-        return base / self.dataset / model / self.stem
+            base = work_dir / f"repeat_{self.repeat}" / "nnUNet_results"
+        model = f"{self.system.trainer}__{plans}__{self.system.configuration}"
+        return None if base is None else base / self.dataset / model / self.stem
+
+    def predictions(self, work_dir: Path, plans: str) -> Path | None:
+        """Give the folder of its predicted masks, or None where nnU-Net's folder is not known."""
+        if self.fold is None:
+            return self.folder(work_dir / "predictions") / "test"
+        model = self.model_folder(work_dir, plans)
+        return None if model is None else model / "validation"
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,8 @@ class Collected:
     """What a benchmark has measured so far.
 
     Attributes:
-        benchmark: what was asked for.
+        spec: what was asked for.
+        work_dir: its work folder.
         volumes: a row for each case and label: :data:`KEYS`, then the columns of ``*_volume.csv``.
         slices: a row for each slice, likewise.
         records: each part's record, as it was written.
@@ -90,7 +84,8 @@ class Collected:
         without_slices: parts of which only the slices' scores are missing.
     """
 
-    benchmark: Benchmark
+    spec: Spec
+    work_dir: Path
     volumes: DataFrame
     slices: DataFrame
     records: dict[Part, dict[str, Any]] = field(default_factory=dict)
@@ -107,57 +102,59 @@ def nnunet_folder_or_none(variable: str) -> Path | None:
         return None
 
 
-def parts_of(benchmark: Benchmark) -> Iterator[Part]:
+def parts_of(spec: Spec) -> Iterator[Part]:
     """List all parts: folds first, then, where they are asked for, test sets."""
-    folds: tuple[int | None, ...] = (*benchmark.folds, *((None,) if benchmark.predict_test else ()))
-    for dataset in benchmark.datasets:
-        for system in benchmark.systems:
-            for repeat in range(benchmark.repeats):
-                for fold in folds:
-                    yield Part(repeat, dataset, system, fold)
+    folds: tuple[int | None, ...] = (*spec.folds, *((None,) if spec.predict_test else ()))
+    for dataset in spec.datasets:
+        for system in spec.trainers:
+            for repeat in range(spec.repeats):
+                yield from (Part(repeat, dataset, system, fold) for fold in folds)
 
 
-def collect(benchmark: Benchmark) -> Collected:
+def collect(work_dir: Path) -> Collected:
     """Read all scores, records and training logs of a benchmark.
 
     Raises:
-        UserError: a file is there but cannot be read.
+        UserError: this is not a benchmark's work folder, or a file is there but cannot be read.
     """
+    import pandas
+
+    spec = read_spec_of(work_dir)
+    empty = [pandas.DataFrame(columns=[*KEYS, *columns]) for columns in (VOLUME_COLUMNS, SLICE_COLUMNS)]
     volumes, slices = [], []
     records: dict[Part, dict[str, Any]] = {}
     epochs: dict[Part, list[Epoch]] = {}
     without_scores, without_slices = [], []
-    for part in parts_of(benchmark):
-        volume = _scores(part, benchmark, "volume")
+    for part in parts_of(spec):
+        volume = _scores(part, work_dir, "volume")
+        sliced = _scores(part, work_dir, "slice") if spec.evaluation.slices else None
         if volume is None:
             without_scores.append(part)
         else:
             volumes.append(volume)
-        sliced = _scores(part, benchmark, "slice") if benchmark.slices else None
-        if sliced is not None:
-            slices.append(sliced)
-        elif benchmark.slices and volume is not None:
-            without_slices.append(part)
-        record = part.folder(benchmark.work_dir / "records") / f"{part.stem}.json"
+            if sliced is not None:
+                slices.append(sliced)
+            elif spec.evaluation.slices:
+                without_slices.append(part)
+        record = part.folder(work_dir / "records") / f"{part.stem}.json"
         if record.is_file():
             records[part] = _record(record)
-        folder = part.model_folder(benchmark) if part.fold is not None else None
+        folder = part.model_folder(work_dir, spec.plans) if part.fold is not None else None
         if folder is not None and (found := read_training_logs(folder)):
             epochs[part] = found
+    joined = [pandas.concat(frames, ignore_index=True) if frames else none
+              for frames, none in zip((volumes, slices), empty, strict=True)]  # fmt: skip
     return Collected(
-        benchmark, _joined(volumes, VOLUME_COLUMNS), _joined(slices, SLICE_COLUMNS), records, epochs,
-        tuple(without_scores), tuple(without_slices),
-    )  # fmt: skip
+        spec, work_dir, joined[0], joined[1], records, epochs, tuple(without_scores), tuple(without_slices)
+    )
 
 
-def _scores(part: Part, benchmark: Benchmark, unit: str) -> DataFrame | None:
-    path = part.folder(benchmark.work_dir / "scores") / f"{part.stem}_{unit}.csv"
+def _scores(part: Part, work_dir: Path, unit: str) -> DataFrame | None:
+    path = part.folder(work_dir / "scores") / f"{part.stem}_{unit}.csv"
     if not path.is_file():
         return None
-    frame: DataFrame = read_scores(path, VOLUME_COLUMNS if unit == "volume" else SLICE_COLUMNS)
-    for position, (name, value) in enumerate(part.keys.items()):
-        frame.insert(position, name, value)
-    return frame
+    frame = read_scores(path, VOLUME_COLUMNS if unit == "volume" else SLICE_COLUMNS)
+    return frame.assign(**part.keys)[[*KEYS, *frame.columns]]
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -165,11 +162,3 @@ def _record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{path} is not a record; delete it and run nnUNetv2_eccam benchmark again")
     return record
-
-
-def _joined(frames: list[DataFrame], columns: tuple[str, ...]) -> DataFrame:
-    import pandas
-
-    if not frames:
-        return pandas.DataFrame(columns=[*KEYS, *columns])
-    return pandas.concat(frames, ignore_index=True)

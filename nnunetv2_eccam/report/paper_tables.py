@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+import math
+from typing import Any
 
-from nnunetv2_eccam.report.case_values import Measured, summary_of
+from nnunetv2_eccam.benchmark.spec import Entry
 from nnunetv2_eccam.report.collect import SUBSETS
-from nnunetv2_eccam.report.formatting import count, number
-from nnunetv2_eccam.report.metrics import SLICE_METRICS, Metric
-from nnunetv2_eccam.report.read_spec import BenchmarkSystem
-from nnunetv2_eccam.report.table import Cell, Column, Table, cell, slug, text_column
+from nnunetv2_eccam.report.measured import Measured, Where
+from nnunetv2_eccam.report.metrics import OVERLAP
+from nnunetv2_eccam.report.table import Table, frame_of, slug
 from nnunetv2_eccam.systems import SYSTEMS
 from nnunetv2_eccam.systems.published import PUBLISHED
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 NOT_THE_SAME = (
     "Published: as the paper prints it, on slices of its own split; it gives neither case names nor how slices were "
@@ -30,8 +26,6 @@ SEVERAL_LABELS = "The paper takes an organ and its lesion for one label; its num
 OUTSIDE = "(not in the paper)"
 """What stands in the place of a row's name for systems that the paper does not have."""
 
-_FOUND = ("mean", "CI low", "CI high")
-
 
 def paper_tables(measured: Measured, paper_table: str) -> list[Table]:
     """Make one of the paper's tables for each data set that it has, if any of its systems was measured.
@@ -40,43 +34,48 @@ def paper_tables(measured: Measured, paper_table: str) -> list[Table]:
         measured: the scores.
         paper_table: ``I`` to ``V``, or ``Fig. 5``.
     """
-    tables = []
-    for dataset, subset in measured.blocks:
-        published = measured.benchmark.published.get(dataset)
-        if published is not None:
-            table = _paper_table(measured, paper_table, dataset, subset, published)
-            tables += [] if table is None else [table]
-    return tables
+    names = measured.spec.paper_names
+    tables = [_paper_table(measured, paper_table, *block, names[block[0]]) for block in measured.blocks
+              if block[0] in names]  # fmt: skip
+    return [table for table in tables if table is not None]
 
 
 def _paper_table(measured: Measured, paper_table: str, dataset: str, subset: str, published: str) -> Table | None:
-    present = set(measured.chosen(measured.cases, dataset, subset)["system"])
-    systems = [system for system in measured.benchmark.systems if system.title in present]
-    metrics = [each for each in SLICE_METRICS if paper_table in ("I", "II", "V") or each.published == "DSC"]
-    rows: list[tuple[Cell, ...]] = []
-    any_measured = False
+    places = measured.places(dataset, subset)
+    present = {title for where in places for title in measured.systems(where)}
+    systems = [each for each in measured.spec.trainers if each.title in present]
+    metrics = [each for each in OVERLAP if paper_table in ("I", "II", "V") or each.published == "DSC"]
+    rows: list[dict[str, Any]] = []
+    known: list[tuple[str, Entry | None]] = []
     for row in paper_rows(paper_table):
-        scores = PUBLISHED[paper_table].get(row, {}).get(published, {})
-        here = [system for system in systems if _is_row(system, paper_table, row)]
-        any_measured = any_measured or bool(here)
-        rows_here: list[BenchmarkSystem | None] = [*here] or [None]
-        for system in rows_here:
-            rows += _rows(measured, dataset, subset, row, scores, system, metrics)
-    if not any_measured:
+        here = [each for each in systems if each.paper and (paper_table, row) in each.paper.rows]
+        known += [(row, each) for each in here] or [(row, None)]
+    if not any(system for _, system in known):
         return None
-    for system in systems:
-        if paper_table == "I" and system.paper is None:
-            rows += _rows(measured, dataset, subset, OUTSIDE, {}, system, metrics)
-    where = paper_table if paper_table.startswith("Fig") else f"Table {paper_table}"
-    columns = (
-        text_column("The paper's row", heading=True), text_column("System here"), text_column("Label"),
-        *(column for metric in metrics for column in _columns(metric)), Column("Cases"),
-    )  # fmt: skip
-    name = slug("paper", where, dataset, SUBSETS[subset])
-    return Table(
-        name, f"{where}, {published}: published, and measured on {dataset}, {SUBSETS[subset]}", columns, tuple(rows),
-        (NOT_THE_SAME, *((SEVERAL_LABELS,) if len(measured.labels(dataset, subset)) > 1 else ())),
-    )  # fmt: skip
+    if paper_table == "I":
+        known += [(OUTSIDE, each) for each in systems if each.paper is None]
+    for row, system in known:
+        for place, where in enumerate(places if system is not None else places[:1]):
+            # The paper has one label: what it prints of it is not repeated for a lesion within the organ.
+            scores = PUBLISHED[paper_table].get(row, {}).get(published, {}) if place == 0 else {}
+            cells: dict[str, Any] = {"The paper's row": row, "System here": system.title if system else "",
+                     "Label": where.label if system else ""}  # fmt: skip
+            for metric in metrics:
+                cells[f"{metric.title} published"] = scores.get(metric.published or "", math.nan)
+                for level in [each for each in ("slice", "volume", "patient") if each in measured.levels]:
+                    cells |= _measured(measured, level, where, system, f"{metric.title} per {level}", metric)
+            rows.append(cells)
+    frame = frame_of(rows)
+    layout = {f"{name.removesuffix(' mean')} [%]": f"{{{name}}}\n[{{{name[:-4]}low}}, {{{name[:-4]}high}}]"
+              for name in frame.columns if name.endswith(" mean")}  # fmt: skip
+    layout |= {f"{name} [%]": f"{{{name}}}" for name in frame.columns if name.endswith(" published")}
+    title = f"{_word(paper_table)}, {published}: published, and measured on {dataset}, {SUBSETS[subset]}"
+    notes = (NOT_THE_SAME, *((SEVERAL_LABELS,) if len(places) > 1 else ()))
+    return Table(slug("paper", _word(paper_table), dataset, SUBSETS[subset]), title, frame, layout, notes)
+
+
+def _word(paper_table: str) -> str:
+    return paper_table if paper_table.startswith("Fig") else f"Table {paper_table}"
 
 
 def paper_rows(paper_table: str) -> list[str]:
@@ -86,52 +85,11 @@ def paper_rows(paper_table: str) -> list[str]:
     return list(dict.fromkeys([*printed, *listed]))
 
 
-def _is_row(system: BenchmarkSystem, paper_table: str, row: str) -> bool:
-    rows: Sequence[tuple[str, str]] = () if system.paper is None else system.paper.rows
-    return (paper_table, row) in rows
-
-
-def _columns(metric: Metric) -> Iterator[Column]:
-    title = metric.title
-    group = f"{title} [%]"
-    yield Column("published", (f"{title} published [%]",), group=group, quoted=True)
-    for unit in ("slice", "volume"):
-        fields = tuple(f"{title} measured per {unit} {name} [%]" for name in _FOUND)
-        yield Column(f"measured per {unit}", fields, ("{0}", "[{1}, {2}]"), group=group)
-
-
-def _rows(
-    measured: Measured, dataset: str, subset: str, row: str, scores: Mapping[str, float],
-    system: BenchmarkSystem | None, metrics: Sequence[Metric],
-) -> list[tuple[Cell, ...]]:  # fmt: skip
-    """Make a row of the paper: for a system that was measured, one for each label."""
-    labels: Sequence[str] = measured.labels(dataset, subset) if system is not None else ("",)
-    rows = []
-    for place, label in enumerate(labels):
-        cells = [cell(row), cell("" if system is None else system.title), cell(label)]
-        for metric in metrics:
-            # The paper has one label: what it prints of it is not repeated for a lesion within the organ.
-            cells.append(cell(number(scores.get(metric.published or "") if place == 0 else None)))
-            for per_slice in (True, False):
-                cells.append(_measured_cell(measured, dataset, subset, label, system, metric, per_slice))
-        n = 0 if system is None else len(_of(measured.cases, measured, dataset, subset, label, system))
-        rows.append((*cells, cell(count(n) if n else "")))
-    return rows
-
-
-def _of(
-    frame: DataFrame, measured: Measured, dataset: str, subset: str, label: str, system: BenchmarkSystem
-) -> DataFrame:
-    rows = measured.chosen(frame, dataset, subset, label)
-    return rows[rows["system"] == system.title]
-
-
-def _measured_cell(
-    measured: Measured, dataset: str, subset: str, label: str, system: BenchmarkSystem | None, metric: Metric,
-    per_slice: bool,
-) -> Cell:  # fmt: skip
-    if system is None:
-        return cell("", "", "")
-    rows = _of(measured.slices if per_slice else measured.cases, measured, dataset, subset, label, system)
-    summary = summary_of(rows, metric, measured.benchmark, per_slice)
-    return cell(*(number(value * metric.factor) for value in (summary.mean, summary.low, summary.high)))
+def _measured(
+    measured: Measured, level: str, where: Where, system: Entry | None, name: str, metric: Any
+) -> dict[str, Any]:
+    names = [f"{name} {each}" for each in ("mean", "low", "high")]
+    if system is None or not len(measured.rows(level, where, system.title)):
+        return dict.fromkeys(names, math.nan)
+    found = measured.summary(level, where, system.title, metric)
+    return dict(zip(names, (found.mean, found.low, found.high), strict=True))

@@ -1,171 +1,147 @@
-"""A table of the report: once as cells, from which the page, CSV, Markdown and LaTeX are written.
-
-A column may hold several fields, as mean, SD and interval: together in one cell for a reader, and as columns of their
-own in the CSV.
-"""
+"""A table of the report: a pandas frame of values, how its cells are shown, and its files."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nnunetv2_eccam.report.formatting import shown
+from nnunetv2_eccam.files import saved
 
-LONGEST_LINE = 28
-"""Longer texts are broken into lines."""
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
+UNDEFINED = "\u2013"
+"""What stands where a number is undefined; in the CSV the field is empty."""
 
-class Part(NamedTuple):
-    """A piece of a cell's text.
+ENDINGS = {".csv": "CSV", ".md": "Markdown", ".tex": "LaTeX"}
+"""Endings of a table's files, and what they are."""
 
-    Attributes:
-        text: as it is shown.
-        field: the CSV column that it is the value of, or None for what stands between.
-    """
-
-    text: str
-    field: str | None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column.
-
-    Attributes:
-        header: as it is shown.
-        fields: its columns in the CSV; none: ``title``.
-        pattern: the lines of a cell; ``{0}`` stands for the first field. A line without any value is left out.
-        numeric: aligned to the right and sorted as a number.
-        heading: names the row.
-        group: what stands above the headers of neighbouring columns that share it.
-        quoted: holds what others have published.
-    """
-
-    header: str
-    fields: tuple[str, ...] = ()
-    pattern: tuple[str, ...] = ("{0}",)
-    numeric: bool = True
-    heading: bool = False
-    group: str = ""
-    quoted: bool = False
-
-    @property
-    def title(self) -> str:
-        """Its group and header in one."""
-        return f"{self.group}: {self.header}" if self.group else self.header
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Its columns in the CSV."""
-        return self.fields or (self.title,)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether a cell is its one value and nothing else."""
-        return self.pattern == ("{0}",) and len(self.names) == 1
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell.
-
-    Attributes:
-        values: the text of each of its column's fields; empty where it is undefined.
-        best: shown in bold.
-        order: by what rows are sorted, where it is not the first value.
-        link: the id of the element of the page that it leads to.
-    """
-
-    values: tuple[str, ...]
-    best: bool = False
-    order: float | None = None
-    link: str | None = None
-
-
-def cell(*values: str, best: bool = False, order: float | None = None, link: str | None = None) -> Cell:
-    """Make a cell of its values."""
-    return Cell(values, best, order, link)
-
-
-def text_column(header: str, heading: bool = False) -> Column:
-    """Make a column of words."""
-    return Column(header, numeric=False, heading=heading)
+LONGEST_FLOAT = 45
+"""From how many rows a LaTeX table is one that runs over pages."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    r"""A table.
 
     Attributes:
         name: of its files, without ending, and its id on the page.
         title: its caption.
-        columns: from left to right.
-        rows: from top to bottom, each with a cell for each column.
+        frame: the values: a column for each number, NaN or "" where it is undefined.
+        layout: header to pattern of each column that is shown: ``{DSC mean} ± {DSC SD}\nn = {DSC n}`` shows three
+            columns of the frame on two lines; ``{+x}`` with a sign. A line without any value is left out. Columns
+            that no pattern names are shown as they are.
         notes: sentences below it.
+        bold: row number and header of the cells that are the best.
+        links: row number to the id of what its first cell leads to.
     """
 
     name: str
     title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    frame: DataFrame
+    layout: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        names = self.fields
-        if len(set(names)) < len(names):
-            raise ValueError(f"{self.name} has two columns of one name: {names}")
-        for row in self.rows:
-            if [len(each.values) for each in row] != [len(column.names) for column in self.columns]:
-                raise ValueError(f"{self.name}: the row {row} does not fit the columns {names}")
+    bold: frozenset[tuple[int, str]] = frozenset()
+    links: Mapping[int, str] = field(default_factory=dict)
 
     @property
-    def fields(self) -> list[str]:
-        """The CSV's columns."""
-        return [name for column in self.columns for name in column.names]
+    def headers(self) -> dict[str, str]:
+        """Header to pattern of all columns, in the frame's order; none for those that are shown as they are."""
+        named = {each: header for header, pattern in self.layout.items() for each in _names(pattern)}
+        shown = dict.fromkeys(named.get(column, column) for column in self.frame.columns)
+        return {header: self.layout.get(header, "") for header in shown}
 
     @property
-    def groups(self) -> list[tuple[str, int]]:
-        """The line above the headers: each group and over how many columns it is; nothing where there is none."""
-        if not any(column.group for column in self.columns):
-            return []
-        return [(group, len(list(each))) for group, each in groupby(column.group for column in self.columns)]
-
-    def pairs(self, row: tuple[Cell, ...]) -> list[tuple[Column, Cell]]:
-        """Give a row's cells with their columns."""
-        return list(zip(self.columns, row, strict=True))
+    def numeric(self) -> dict[str, bool]:
+        """For each header, whether numbers are below it."""
+        kinds = self.frame.dtypes
+        return {header: kinds[(*_names(pattern), header)[0]].kind in "iuf" for header, pattern in self.headers.items()}
 
     @property
-    def letters(self) -> int:
-        """About how many letters wide it is: of each column the longest line, or word of its header."""
-        widths = [max(map(len, column.header.split() or [""])) for column in self.columns]
-        for row in self.rows:
-            for place, (column, content) in enumerate(self.pairs(row)):
-                widths[place] = max(widths[place], *map(len, plain_lines(column, content)))
-        return sum(min(width, LONGEST_LINE) + 2 for width in widths)
+    def cells(self) -> list[list[str]]:
+        """The texts of all cells, row by row; a cell may have several lines."""
+        return [
+            [_cell(pattern, row) if pattern else value_text(row[header], header) or UNDEFINED
+             for header, pattern in self.headers.items()]
+            for row in self.frame.to_dict("records")
+        ]  # fmt: skip
+
+    def is_bold(self, row: int, header: str) -> bool:
+        """Tell whether a cell is one of the best."""
+        return (row, header) in self.bold
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the table in all formats into a folder that exists.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        csv = self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        written = []
+        for ending, text in zip(ENDINGS, (csv, self.markdown(), self.latex()), strict=True):
+            written.append(folder / (self.name + ending))
+            with saved(written[-1]) as partial:
+                partial.write_bytes(text.encode())
+        return written
+
+    def markdown(self) -> str:
+        """Write it as GitHub's Markdown, its caption above and its notes below."""
+        lines = [f"**{_markdown(self.title)}**", "", _line(map(_markdown, self.headers))]
+        lines.append(_line("---:" if numeric else "---" for numeric in self.numeric.values()))
+        for row, cells in enumerate(self.cells):
+            texts = [_markdown(text).replace("\n", "<br>") for text in cells]
+            lines.append(_line(f"**{text}**" if self.is_bold(row, header) else text
+                               for header, text in zip(self.headers, texts, strict=True)))  # fmt: skip
+        return "\n".join([*lines, *(f"\n{_markdown(note)}" for note in self.notes)]) + "\n"
+
+    def latex(self) -> str:
+        """Write it for LaTeX, by pandas, with the packages booktabs and makecell, and longtable for a long one."""
+        import pandas
+
+        shown = pandas.DataFrame(self.cells, columns=list(self.headers), dtype=object)
+        bold = [["font-weight: bold;" if self.is_bold(row, header) else "" for header in shown.columns]
+                for row in range(len(shown))]  # fmt: skip
+        styler = shown.style.hide(axis="index").format(_makecell, escape="latex").format_index(escape="latex", axis=1)
+        styled = styler.apply(lambda frame: pandas.DataFrame(bold, frame.index, frame.columns), axis=None)
+        text: str = styled.to_latex(
+            hrules=True, convert_css=True, label=f"tab:{self.name}", caption=_latex(self.title),
+            environment="longtable" if len(shown) > LONGEST_FLOAT else "table", position_float=None,
+            column_format="".join("r" if numeric else "l" for numeric in self.numeric.values()),
+        )  # fmt: skip
+        notes = "".join(f"\\par\\smallskip {_latex(note)}\n" for note in self.notes)
+        return f"% \\usepackage{{booktabs,longtable,makecell}}\n{text}{notes}"
 
 
-def lines_of(column: Column, content: Cell) -> list[list[Part]]:
-    """Give the lines of a cell as pieces; one line that says so, where nothing is defined."""
+def _names(pattern: str) -> list[str]:
+    return re.findall(r"\{\+?([^}]+)\}", pattern)
+
+
+def _cell(pattern: str, row: Mapping[Any, Any]) -> str:
+    """Fill a pattern; lines of which nothing is defined are left out."""
     lines = []
-    for pattern in column.pattern:
-        pieces = []
-        for text in re.split(r"(\{\d+\})", pattern):
-            index = int(text[1:-1]) if re.fullmatch(r"\{\d+\}", text) else None
-            if index is not None:
-                pieces.append(Part(shown(content.values[index]), column.names[index]))
-            elif text:
-                pieces.append(Part(text, None))
-        if any(content.values[column.names.index(piece.field)] for piece in pieces if piece.field):
-            lines.append(pieces)
-    return lines or [[Part(shown(""), None)]]
+    for line in pattern.split("\n"):
+        if any(value_text(row[name], name) for name in _names(line)):
+            lines.append(re.sub(r"\{(\+?)([^}]+)\}", lambda found: value_text(row[found[2]], found[2], found[1])
+                                or UNDEFINED, line))  # fmt: skip
+    return "\n".join(lines) or UNDEFINED
 
 
-def plain_lines(column: Column, content: Cell) -> list[str]:
-    """Give the lines of a cell as text."""
-    return ["".join(piece.text for piece in line) for line in lines_of(column, content)]
+def value_text(value: Any, column: str = "", sign: str = "") -> str:
+    """Write a value: numbers with two decimals, p values with two digits, nothing where it is undefined."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return ""
+        if column == "p" or column.startswith("p "):
+            return f"{value:#.2g}".removesuffix(".")
+        text = f"{value:{sign}.2f}"
+        return text.lstrip("+-") if float(text) == 0 else text  # what rounds to zero has no sign
+    return str(value)
 
 
 def slug(*words: str) -> str:
@@ -173,14 +149,30 @@ def slug(*words: str) -> str:
     return "_".join(filter(None, (re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words))) or "table"
 
 
-def with_names_apart(tables: Iterable[Table]) -> list[Table]:
-    """Number tables that would have the same name, since two data sets may differ in nothing but their signs."""
-    taken: set[str] = set()
-    result = []
-    for table in tables:
-        name, number = table.name, 2
-        while name in taken:
-            name, number = f"{table.name}_{number}", number + 1
-        taken.add(name)
-        result.append(replace(table, name=name))
-    return result
+def _line(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(text: str) -> str:
+    """Take the meaning from signs that Markdown or HTML give one."""
+    text = re.sub(r"[\x00-\x09\x0b-\x1f\u2028\u2029]+", " ", text).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text.replace(">", "&gt;"))
+
+
+def _latex(text: str) -> str:
+    r"""Take the meaning from signs that LaTeX gives one, as pandas does in cells."""
+    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return re.sub(r"[\\~^&%$#_{}]", lambda sign: names.get(sign[0], "\\" + sign[0]), text)
+
+
+def _makecell(text: object) -> str:
+    # A bracket after a line break would be that break's option.
+    lines = [f"{{}}{line}" if line.startswith("[") else line for line in str(text).split("\n")]
+    return "\\makecell[tr]{" + r"\\".join(lines) + "}" if len(lines) > 1 else lines[0]
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
+    """Make a table's frame; columns in the order in which they come."""
+    import pandas
+
+    return pandas.DataFrame(list(rows))

@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.files import read_json
+
 _STAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?: "
 _NUMBER = r"(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|-?inf|nan)"
 _EPOCH = re.compile(_STAMP + r"Epoch (\d+)\s*$")
@@ -28,6 +31,7 @@ class Epoch(NamedTuple):
         val_loss: on nnU-Net's validation patches.
         pseudo_dice: mean over labels of nnU-Net's Dice on validation patches, from 0 to 1.
         seconds: that it took.
+        steps: of the optimiser in each epoch, from ``debug.json``; 0 where it is not known.
     """
 
     epoch: int
@@ -35,6 +39,7 @@ class Epoch(NamedTuple):
     val_loss: float
     pseudo_dice: float
     seconds: float
+    steps: int = 0
 
 
 def read_training_logs(folder: Path) -> list[Epoch]:
@@ -53,7 +58,17 @@ def read_training_logs(folder: Path) -> list[Epoch]:
         if found:
             first = min(found)
             epochs = {number: each for number, each in epochs.items() if number < first} | found
-    return [epochs[number] for number in sorted(epochs)]
+    steps = _steps(folder / "debug.json") if epochs else 0
+    return [epochs[number]._replace(steps=steps) for number in sorted(epochs)]
+
+
+def _steps(path: Path) -> int:
+    """Read how many steps nnU-Net's trainer noted that an epoch has; 0 where it is not known."""
+    try:
+        content = read_json(path)
+        return int(content["num_iterations_per_epoch"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return 0
 
 
 def _time_of(log: Path) -> list[int]:
@@ -78,6 +93,7 @@ def _epochs_of(text: str) -> dict[int, Epoch]:
             if match := pattern.match(line):
                 figures[name] = float(match[1])
         if "seconds" in figures:
-            names = Epoch._fields[1:]
-            epochs[current] = Epoch(current, *(figures.get(name, float("nan")) for name in names))
+            names = ("train_loss", "val_loss", "pseudo_dice", "seconds")
+            train, val, dice, seconds = (figures.get(name, float("nan")) for name in names)
+            epochs[current] = Epoch(current, train, val, dice, seconds)
     return epochs

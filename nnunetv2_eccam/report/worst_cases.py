@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import read_json
-from nnunetv2_eccam.report.case_list import CaseKey
-from nnunetv2_eccam.report.case_values import Measured
-from nnunetv2_eccam.report.collect import SUBSETS, Part, nnunet_folder_or_none
-from nnunetv2_eccam.report.formatting import number, shown
-from nnunetv2_eccam.report.read_spec import Benchmark
-from nnunetv2_eccam.report.table import slug
+from nnunetv2_eccam.evaluation.labels import read_dataset_json
+from nnunetv2_eccam.report.case_tables import CaseKey
+from nnunetv2_eccam.report.collect import SUBSETS, Collected, Part, nnunet_folder_or_none
+from nnunetv2_eccam.report.measured import Measured
+from nnunetv2_eccam.report.table import UNDEFINED, slug, value_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,9 +28,6 @@ MOST_SYSTEMS = 15
 """Of so many systems there are pictures at most: those that are worst in the case."""
 CROP_MM = 25.0
 """How much is shown around the structure."""
-DPI = 150
-QUALITY = 88
-"""Of the pictures' compression (WebP), of 100."""
 
 
 @dataclass(frozen=True)
@@ -41,163 +36,109 @@ class WorstCase:
 
     Attributes:
         name: its id on the page.
-        key: data set, subset, case and label.
+        key: data set, subset, label and case.
         title: in words.
-        unit: of the scores, with the metric's title.
-        scores: of each system, the worst first: title and value as text.
+        scores: each system's, the worst first, in words.
         pictures: as data URIs.
-        alt: what they show, in words.
         remarks: what is not shown, and why.
     """
 
     name: str
     key: CaseKey
     title: str
-    unit: str
-    scores: tuple[tuple[str, str], ...]
+    scores: str
     pictures: tuple[str, ...]
-    alt: str
     remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The files of a case, as the overlay takes them."""
-
-    image: Path
-    reference: Path
-    labels: tuple[int, ...]
-
-
-def worst_cases(measured: Measured) -> list[WorstCase]:
+def worst_cases(collected: Collected, measured: Measured) -> list[WorstCase]:
     """Draw the worst cases of each data set by the mean over systems of the metric of the spec."""
-    metric = measured.benchmark.metric
+    metric, volumes = measured.metric, measured.levels["volume"]
     found = []
-    for dataset in measured.benchmark.datasets:
-        rows = measured.cases[measured.cases["dataset"] == dataset]
-        means = rows.groupby(["subset", "case", "label"])[metric.column].mean().dropna()
+    for dataset in collected.spec.datasets:
+        rows = volumes[volumes["dataset"] == dataset]
+        means = rows.groupby(["subset", "label", "case"])[metric.column].mean().dropna()
         ordered = means.sort_values(ascending=metric.higher_is_better, kind="stable")
-        for place, (subset, case, label) in enumerate(ordered.index[:MOST_CASES]):
+        for place, (subset, label, case) in enumerate(ordered.index[:MOST_CASES]):
             own = rows[(rows["subset"] == subset) & (rows["case"] == case) & (rows["label"] == label)]
-            key = (dataset, str(subset), str(case), str(label))
-            found.append(_worst_case(measured.benchmark, key, own, slug("worst", dataset, str(place + 1))))
+            key = (dataset, str(subset), str(label), str(case))
+            found.append(_worst_case(collected, measured, key, own, slug("worst", dataset, str(place + 1))))
     return found
 
 
-def _worst_case(benchmark: Benchmark, key: CaseKey, rows: DataFrame, name: str) -> WorstCase:
-    metric, (dataset, subset, case, label) = benchmark.metric, key
-    ordered = rows.sort_values(metric.column, ascending=metric.higher_is_better, kind="stable", na_position="first")
-    scores = tuple(
-        (str(row["system"]), shown(number(float(row[metric.column]) * metric.factor))) for row in
-        ordered.to_dict("records")
-    )  # fmt: skip
+def _worst_case(collected: Collected, measured: Measured, key: CaseKey, rows: DataFrame, name: str) -> WorstCase:
+    metric, (dataset, subset, label, case) = measured.metric, key
+    values = rows.groupby("system")[metric.column].mean() * metric.factor
+    values = values.sort_values(ascending=metric.higher_is_better, na_position="first", kind="stable")
+    said = ", ".join(f"{title} {value_text(float(value)) or UNDEFINED}" for title, value in values.items())
     pictures: tuple[str, ...] = ()
     remarks: list[str] = []
-    drawn: list[str] = []
     try:
-        files = _files(key)
-        predictions = _predictions(benchmark, key, ordered, remarks)
-        drawn = list(predictions)
-        pictures = _pictures(case, files, predictions)
+        predictions = _predictions(collected, key, [str(title) for title in values.index], remarks)
+        pictures = _pictures(key, predictions)
     except UserError as error:
         remarks.append(f"No picture: {error}")
-    said = ", ".join(f"{title} {value} {metric.unit}" for title, value in scores if title in drawn)
-    alt = (
-        f"{case}, {label}: image, reference, and true positives, false positives and false negatives of {said} "
-        f"({metric.title}), on the slice where they differ most from the reference."
-    )
-    title = f"{dataset}, {SUBSETS[subset]}: {case}, {label}"
-    return WorstCase(name, key, title, metric.header, scores, pictures, alt, tuple(remarks))
+    scores = f"{metric.title} [{measured.unit(metric, dataset)}]: {said}"
+    return WorstCase(name, key, f"{dataset}, {SUBSETS[subset]}: {case}, {label}", scores, pictures, tuple(remarks))
 
 
-def _files(key: CaseKey) -> _Files:
-    """Find a case's image and reference, and its label's numbers.
+def _predictions(collected: Collected, key: CaseKey, titles: list[str], remarks: list[str]) -> dict[str, Path]:
+    """Find the predictions of each system's first training, of the worst systems first.
 
     Raises:
-        UserError: one of them is not there.
+        UserError: there is none.
     """
-    from nnunetv2_eccam.pictures.volume_files import find_image, find_mask
-
-    dataset, subset, case, label = key
-    raw, preprocessed = nnunet_folder_or_none("nnUNet_raw"), nnunet_folder_or_none("nnUNet_preprocessed")
-    if raw is None:
-        raise UserError("the environment variable nnUNet_raw is not set, so the images are not known")
-    images = raw / dataset / ("imagesTs" if subset == "test" else "imagesTr")
-    references = raw / dataset / ("labelsTs" if subset == "test" else "labelsTr")
-    if subset != "test" and preprocessed is not None and (preprocessed / dataset / "gt_segmentations").is_dir():
-        references = preprocessed / dataset / "gt_segmentations"
-    numbers = _label_numbers(raw / dataset / "dataset.json", label)
-    return _Files(find_image(images, case), find_mask(references, case, "reference"), numbers)
-
-
-def _label_numbers(path: Path, label: str) -> tuple[int, ...]:
-    """Give the numbers of a label or region of ``dataset.json``."""
-    content: Any = read_json(path)
-    labels = content.get("labels", {}) if isinstance(content, dict) else {}
-    numbers = labels.get(label) if isinstance(labels, dict) else None
-    if isinstance(numbers, int):
-        return (numbers,)
-    if isinstance(numbers, list) and numbers and all(isinstance(each, int) for each in numbers):
-        return tuple(numbers)
-    raise UserError(f"{path} has no label {label}")
-
-
-def _predictions(benchmark: Benchmark, key: CaseKey, rows: DataFrame, remarks: list[str]) -> Mapping[str, Path]:
-    """Find the predictions of the case by the first training that has one; remark on those that are not there."""
-    from nnunetv2_eccam.pictures.volume_files import find_mask
-
-    dataset, subset, case, _ = key
-    systems = {system.title: system for system in benchmark.systems}
+    spec, (dataset, subset, _, case) = collected.spec, key
+    rows = collected.volumes[(collected.volumes["dataset"] == dataset) & (collected.volumes["case"] == case)]
+    folds = {str(row["system"]): str(row["fold"]) for row in rows[rows["subset"] == subset].to_dict("records")}
     found: dict[str, Path] = {}
-    for row in rows.to_dict("records"):
-        title = str(row["system"])
-        folds = [None] if subset == "test" else [int(fold) for fold in str(row["fold"]).split("; ")]
-        parts = [Part(repeat, dataset, systems[title], fold) for repeat in range(benchmark.repeats) for fold in folds]
-        for part in parts:
-            folder = _prediction_folder(benchmark, part)
-            if folder is not None and title not in found:
-                try:
-                    found[title] = find_mask(folder, case, title)
-                except UserError:
-                    continue
-    absent = [title for title in rows["system"] if title not in found]
-    if absent:
+    for title in titles:
+        system = next(each for each in spec.trainers if each.title == title)
+        part = Part(0, dataset, system, int(folds[title]) if folds[title] else None)
+        folder = part.predictions(collected.work_dir, spec.plans)
+        found |= {title: folder} if folder is not None and any(folder.glob(f"{case}.*")) else {}
+    if absent := [title for title in titles if title not in found]:
         remarks.append(f"The predictions of {', '.join(absent)} are no longer there.")
     if not found:
         raise UserError("no prediction of it is there")
     if len(found) > MOST_SYSTEMS:
         remarks.append(f"Shown are the {MOST_SYSTEMS} worst of {len(found)} systems.")
     chosen = list(found)[:MOST_SYSTEMS]
-    return {title: found[title] for title in benchmark.titles if title in chosen}
+    return {title: found[title] for title in spec.titles if title in chosen}
 
 
-def _prediction_folder(benchmark: Benchmark, part: Part) -> Path | None:
-    if part.fold is None:
-        return part.folder(benchmark.work_dir / "predictions") / "test"
-    folder = part.model_folder(benchmark)
-    return None if folder is None else folder / "validation"
-
-
-def _pictures(case: str, files: _Files, predictions: Mapping[str, Path]) -> tuple[str, ...]:
-    """Draw a few systems at a time.
+def _pictures(key: CaseKey, predictions: Mapping[str, Path]) -> tuple[str, ...]:
+    """Draw image, reference and errors of a few systems at a time, on the slice with the most errors of all.
 
     Raises:
-        UserError: a file cannot be read, or does not fit the image.
+        UserError: a file is not there, cannot be read, or does not fit the image.
     """
     from nnunetv2_eccam.pictures.overlay import Overlay, write_overlay
+    from nnunetv2_eccam.pictures.volume_files import find_image, find_mask
 
+    dataset, subset, label, case = key
+    raw, preprocessed = nnunet_folder_or_none("nnUNet_raw"), nnunet_folder_or_none("nnUNet_preprocessed")
+    if raw is None:
+        raise UserError("the environment variable nnUNet_raw is not set, so the images are not known")
+    ending = "Ts" if subset == "test" else "Tr"
+    images, references = raw / dataset / f"images{ending}", raw / dataset / f"labels{ending}"
+    if subset != "test" and preprocessed is not None and (preprocessed / dataset / "gt_segmentations").is_dir():
+        references = preprocessed / dataset / "gt_segmentations"
+    scored = read_dataset_json(raw / dataset / "dataset.json").scored
+    labels = next((each.labels for each in scored if each.name == label), ())
+    image, reference = find_image(images, case), find_mask(references, case, "reference")
     titles = list(predictions)
-    groups: Sequence[list[str]] = [titles[start : start + SYSTEMS_ACROSS]
-                                   for start in range(0, len(titles), SYSTEMS_ACROSS)]  # fmt: skip
     pictures = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "picture.png"
-        for group in groups:
-            overlay = Overlay(
-                images=files.image, reference=files.reference, systems={title: predictions[title] for title in group},
-                cases=(case,), slices="disagreement", style="errors", labels=files.labels, crop_mm=CROP_MM, dpi=DPI,
+        for start in range(0, len(titles), SYSTEMS_ACROSS):
+            shown = titles[start : start + SYSTEMS_ACROSS]
+            systems: Any = {title: predictions[title] / reference.name for title in shown}
+            write_overlay(
+                Overlay(images=image, reference=reference, systems=systems, cases=(case,), slices="disagreement",
+                        style="errors", labels=labels, crop_mm=CROP_MM, dpi=150),
+                target,
             )  # fmt: skip
-            write_overlay(overlay, target)
             pictures.append(_data_uri(target))
     return tuple(pictures)
 
@@ -208,5 +149,5 @@ def _data_uri(picture: Path) -> str:
 
     content = io.BytesIO()
     with Image.open(picture) as image:
-        image.convert("RGB").save(content, "WEBP", quality=QUALITY, method=6)
+        image.convert("RGB").save(content, "WEBP", quality=88, method=6)
     return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"

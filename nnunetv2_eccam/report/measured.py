@@ -1,0 +1,227 @@
+"""What was measured, ready for statistics: every system's scores by case and training; summaries and comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunetv2_eccam.evaluation.score_files import patients_of, pool_patients
+from nnunetv2_eccam.report.collect import KEYS, SUBSETS, Collected
+from nnunetv2_eccam.report.metrics import METRICS, Metric
+from nnunetv2_eccam.statistics import Comparison, Summary, compare, holm, summarise
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Found = TypeVar("Found")
+
+
+class Where(NamedTuple):
+    """Of what a mean is taken: data set, subset (val or test) and label."""
+
+    dataset: str
+    subset: str
+    label: str
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{self.dataset}, {SUBSETS[self.subset]}, {self.label}"
+
+
+class Tested(NamedTuple):
+    """A comparison, and its p value adjusted by Holm's procedure over its family; NaN where there is none."""
+
+    comparison: Comparison
+    adjusted: float
+
+
+class Measured:
+    """The scores of a benchmark.
+
+    Attributes:
+        spec: what was asked for.
+        levels: the scores by ``volume``, ``slice`` (those that hold the structure in the reference) and ``patient``
+            (where the specification has a ``group``). Rows have ``part``, the volume, slice or patient that is
+            scored, and ``unit``, what is independent of the others: the patient, or else the case.
+    """
+
+    def __init__(self, collected: Collected) -> None:
+        self.spec = collected.spec
+        group = self.spec.evaluation.group
+        volumes, slices = collected.volumes, collected.slices
+        slices = slices[(slices["tp"] + slices["fn"]) > 0]
+        part = slices["case"].astype(str) + " " + slices["slice"].astype(str)
+        self.distance_units = {
+            str(dataset): "/".join(dict.fromkeys(rows["unit"])) for dataset, rows in volumes.groupby("dataset")
+        }
+        self.levels = {
+            "volume": volumes.assign(part=volumes["case"], unit=_units(volumes, group)),
+            "slice": slices.assign(part=part, unit=_units(slices, group)),
+        }
+        if group is not None and len(volumes):
+            keys = list(KEYS)
+            pooled = [pool_patients(rows, group).assign(**{name: rows[name].iloc[0] for name in keys})
+                      for _, rows in volumes.groupby(keys, sort=False)]  # fmt: skip
+            patients = _joined(pooled)
+            self.levels["patient"] = patients.assign(part=patients["patient"], unit=patients["patient"])
+        self._known: dict[Any, Any] = {}
+
+    @property
+    def metric(self) -> Metric:
+        """The metric by which systems are compared."""
+        return METRICS[self.spec.statistics.metric]
+
+    def unit(self, metric: Metric, *datasets: str) -> str:
+        """Give the unit in which a metric is shown: %, or the images' mm or px."""
+        if not metric.is_distance:
+            return "%"
+        units = [unit for dataset, unit in self.distance_units.items() if not datasets or dataset in datasets]
+        return "/".join(dict.fromkeys(units)) or "mm"
+
+    def level_of(self, metric: Metric) -> str:
+        """Give the level at which systems are compared: patients, where there are any and the metric has them."""
+        return "patient" if metric.is_overlap and "patient" in self.levels else "volume"
+
+    @property
+    def blocks(self) -> Iterator[tuple[str, str]]:
+        """The data sets and subsets that have scores."""
+        volumes = self.levels["volume"]
+        for dataset in self.spec.datasets:
+            for subset in SUBSETS:
+                if ((volumes["dataset"] == dataset) & (volumes["subset"] == subset)).any():
+                    yield dataset, subset
+
+    def places(self, dataset: str, subset: str) -> list[Where]:
+        """Give the labels that have scores, in the order of the score files, which is that of dataset.json."""
+        volumes = self.levels["volume"]
+        rows = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == subset)]
+        return [Where(dataset, subset, str(label)) for label in dict.fromkeys(rows["label"])]
+
+    @property
+    def everywhere(self) -> list[Where]:
+        """All data sets, subsets and labels that have scores."""
+        return [where for block in self.blocks for where in self.places(*block)]
+
+    def rows(self, level: str, where: Where, system: str | None = None) -> DataFrame:
+        """Give the scores of a data set, subset and label, and of a system."""
+
+        def make() -> DataFrame:
+            if system is not None:
+                rows = self.rows(level, where)
+                return rows[rows["system"] == system]
+            frame = self.levels[level]
+            chosen = (frame["dataset"] == where.dataset) & (frame["subset"] == where.subset)
+            return frame[chosen & (frame["label"] == where.label)]
+
+        return self._once(("rows", level, where, system), make)
+
+    def systems(self, where: Where) -> list[str]:
+        """Give the titles of the systems that have scores, in the order of the specification."""
+        present = set(self.rows("volume", where)["system"])
+        return [title for title in self.spec.titles if title in present]
+
+    def complete(self, where: Where) -> list[str]:
+        """Give the systems that have every case that any system has."""
+        rows = self.rows("volume", where)
+        cases = {title: set(rows[rows["system"] == title]["case"]) for title in self.systems(where)}
+        return [title for title, own in cases.items() if own == set(rows["case"])]
+
+    def by_training(self, level: str, where: Where, system: str, metric: Metric, key: str = "part") -> DataFrame:
+        """Give a system's values: a row for each part (or unit), by it, its unit and fold; a column a repeat."""
+        import pandas
+
+        rows = self.rows(level, where, system)
+        wide = rows.groupby([key, "repeat"])[metric.column].mean().unstack("repeat") * metric.factor
+        first = rows.drop_duplicates(key).set_index(key, drop=False).loc[wide.index]
+        names = [key, "unit", "fold"]
+        wide.index = pandas.MultiIndex.from_arrays([first[name] for name in names], names=["part", "unit", "fold"])
+        return wide
+
+    def means(self, where: Where, metric: Metric, level: str | None = None, key: str = "unit") -> DataFrame:
+        """Give a metric as cases (or patients) by systems, each the mean over repeats; NaN where it is undefined."""
+        level = level or self.level_of(metric)
+        rows = self.rows(level, where)
+        wide = rows.groupby([key, "system"])[metric.column].mean().unstack("system") * metric.factor
+        return wide.reindex(columns=self.systems(where)).astype(float)
+
+    def summary(self, level: str, where: Where, system: str, metric: Metric) -> Summary:
+        """Summarise a system's scores, in the metric's unit."""
+
+        def make() -> Summary:
+            wide = self.by_training(level, where, system, metric)
+            units, folds = wide.index.get_level_values("unit"), wide.index.get_level_values("fold")
+            return summarise(wide.to_numpy(), units.tolist(), folds.tolist(), **self._options)
+
+        return self._once(("summary", level, where, system, metric), make)
+
+    def compare(self, where: Where, first: str, second: str, metric: Metric) -> Comparison:
+        """Compare two systems, first minus second, over the cases (or patients) that both have."""
+
+        def make() -> Comparison:
+            level = self.level_of(metric)
+            a, b = (self.by_training(level, where, each, metric, "unit") for each in (first, second))
+            both = a.index.intersection(b.index)
+            folds = both.get_level_values("fold").tolist()
+            return compare(a.loc[both].to_numpy(), b.loc[both].to_numpy(), folds, **self._options)
+
+        return self._once(("compare", where, first, second, metric), make)
+
+    def reference(self, where: Where) -> str | None:
+        """Choose the system that the others are compared with: the spec's, else the one with the best mean.
+
+        Of systems that lack cases none is the best, unless all do.
+        """
+        present = self.systems(where)
+        if self.spec.reference is not None:
+            return self.spec.reference if self.spec.reference in present else None
+        means = self.means(where, self.metric)[self.complete(where) or present].mean().dropna()
+        if not len(means):
+            return None
+        return str(means.idxmax() if self.metric.higher_is_better else means.idxmin())
+
+    def against(self, where: Where, metric: Metric) -> dict[str, Tested]:
+        """Compare each system with the reference; one family of tests. Nothing where there is no reference."""
+        reference = self.reference(where)
+        others = [] if reference is None else [each for each in self.systems(where) if each != reference]
+        return adjusted({other: self.compare(where, other, str(reference), metric) for other in others})
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        asked = self.spec.statistics
+        return {"confidence": asked.confidence, "n_bootstrap": asked.bootstrap, "seed": asked.seed}
+
+    def _once(self, key: Any, make: Callable[[], Found]) -> Found:
+        """Compute once what several tables and figures share."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: Found = self._known[key]
+        return found
+
+
+Key = TypeVar("Key")
+
+
+def adjusted(compared: dict[Key, Comparison]) -> dict[Key, Tested]:
+    """Add p values adjusted over a family of comparisons."""
+    p_values = holm([each.p_value for each in compared.values()])
+    return {key: Tested(each, p) for (key, each), p in zip(compared.items(), p_values, strict=True)}
+
+
+def finite(values: Any) -> npt.NDArray[np.float64]:
+    """Give the defined values of a column."""
+    array = np.asarray(values, np.float64)
+    return np.asarray(array[np.isfinite(array)])
+
+
+def _units(rows: DataFrame, group: str | None) -> list[str]:
+    cases = rows["case"].tolist()
+    return cases if group is None else patients_of(cases, group)
+
+
+def _joined(frames: list[DataFrame]) -> DataFrame:
+    import pandas
+
+    return pandas.concat(frames, ignore_index=True)

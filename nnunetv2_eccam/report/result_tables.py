@@ -1,0 +1,210 @@
+"""The tables of what was measured: means, differences with their tests, folds and ranks."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from typing import Any
+
+from nnunetv2_eccam.report.collect import SUBSETS
+from nnunetv2_eccam.report.measured import Measured, Tested, Where, adjusted
+from nnunetv2_eccam.report.metrics import METRICS, OVERLAP, Metric
+from nnunetv2_eccam.report.table import Table, frame_of, slug, value_text
+from nnunetv2_eccam.statistics import Summary
+
+LEVELS = {"volume": "per volume", "patient": "per patient", "slice": "per slice"}
+"""What is scored, and how tables call it."""
+
+DIFFERENCE = "{+difference}\n[{difference low}, {difference high}]"
+
+
+def mean_fields(name: str, found: Summary) -> dict[str, Any]:
+    """Give the columns of a mean."""
+    values = (found.mean, found.sd, found.low, found.high, found.n_defined, found.n_all)
+    return dict(zip((f"{name} {each}" for each in ("mean", "SD", "low", "high", "n", "n of")), values, strict=True))
+
+
+def mean_pattern(name: str) -> str:
+    """Show a mean with its SD; its interval; and over how many values of how many."""
+    return f"{{{name} mean}} ± {{{name} SD}}\n[{{{name} low}}, {{{name} high}}]\n{{{name} n}} of {{{name} n of}}"
+
+
+def best_of(measured: Measured, where: Where, metric: Metric, means: dict[str, float]) -> set[str]:
+    """Give the systems with the best mean, as it is shown, among those with all cases; of a single one, none is."""
+    complete = {title: value_text(mean) for title, mean in means.items() if title in measured.complete(where)}
+    defined = {title: float(text) for title, text in complete.items() if text}
+    if len(defined) < 2:
+        return set()
+    chosen = max(defined.values()) if metric.higher_is_better else min(defined.values())
+    return {title for title, value in defined.items() if value == chosen}
+
+
+def overview(measured: Measured, hours: dict[tuple[str, str], float]) -> Table | None:
+    """Make the table that comes first: each system's mean, its difference from the reference, and its cost.
+
+    Args:
+        measured: the scores.
+        hours: of one training, by data set and system.
+    """
+    metric, bold, notes = measured.metric, set[tuple[int, str]](), list[str]()
+    rows: list[dict[str, Any]] = []
+    level = measured.level_of(metric)
+    for where in measured.everywhere:
+        reference, tests = measured.reference(where), measured.against(where, metric)
+        found = {title: measured.summary(level, where, title, metric) for title in measured.systems(where)}
+        best = best_of(measured, where, metric, {title: each.mean for title, each in found.items()})
+        for title, summary in found.items():
+            bold |= {(len(rows), metric.title)} if title in best else set()
+            own, other = (hours.get((where.dataset, each), math.nan) for each in (title, str(reference)))
+            rows.append(
+                {"System": title, **mean_fields(metric.title, summary), **_difference(tests.get(title)),
+                 "role": "reference" if title == reference else "", "Cost": own / other, "Data set": where.dataset,
+                 "subset": SUBSETS[where.subset], "label": where.label}
+            )  # fmt: skip
+        notes += [_visible(where, tests, measured.unit(metric, where.dataset))] if tests else []
+    if not rows:
+        return None
+    layout = {metric.title: mean_pattern(metric.title), "Difference": DIFFERENCE + "\n{role}",
+              "p (Holm)": "{p adjusted}", "Data set": "{Data set}\n{subset}, {label}"}  # fmt: skip
+    title = f"{metric.title} [{measured.unit(metric)}] {LEVELS[level]}"
+    return Table(
+        "overview", title, frame_of(rows).drop(columns="p"), layout,
+        (f"Mean ± SD over {_cases(level)}, its {_percent(measured)} confidence interval, number of defined values; "
+         "difference: the system minus the reference; cost: hours of a training, times the reference's. Bold: the best "
+         "mean, among systems that have all cases.", *notes),
+        frozenset(bold),
+    )  # fmt: skip
+
+
+def _visible(where: Where, tests: dict[str, Tested], unit: str) -> str:
+    """Say in one line how large a difference this design can see."""
+    seen = [each.comparison.smallest_visible for each in tests.values()]
+    n = min(each.comparison.n_pairs for each in tests.values())
+    if not all(map(math.isfinite, seen)):
+        return f"{where}: {n} pairs cannot show a difference to be significant, however large."
+    visible = f"{max(seen):.2f} {unit}"
+    return f"{where}: four of five such studies, with {n} pairs, find a true difference of {visible} significant."
+
+
+def _cases(level: str) -> str:
+    return {"volume": "cases", "patient": "patients", "slice": "slices that hold the structure in the reference"}[level]
+
+
+def _percent(measured: Measured) -> str:
+    return f"{100 * measured.spec.statistics.confidence:g}%"
+
+
+def _difference(test: Tested | None) -> dict[str, Any]:
+    names = ("difference", "difference low", "difference high", "p", "p adjusted")
+    if test is None:
+        return dict.fromkeys(names, math.nan)
+    found = test.comparison
+    values = (found.mean_difference, found.low, found.high, found.p_value, test.adjusted)
+    return dict(zip(names, values, strict=True))
+
+
+def overall(measured: Measured, dataset: str, subset: str) -> list[Table]:
+    """Make the tables of means of a data set: over patients, volumes and slices, as far as they were scored."""
+    tables = []
+    for level in [each for each in LEVELS if each in measured.levels]:
+        metrics = tuple(METRICS.values()) if level == "volume" else OVERLAP
+        rows: list[dict[str, Any]] = []
+        bold = set()
+        for where in measured.places(dataset, subset):
+            present = [title for title in measured.systems(where) if len(measured.rows(level, where, title))]
+            found = {(title, each): measured.summary(level, where, title, each)
+                     for title in present for each in metrics}  # fmt: skip
+            for each in metrics:
+                best = best_of(measured, where, each, {title: found[title, each].mean for title in present})
+                bold |= {(len(rows) + present.index(title), _header(measured, each, dataset)) for title in best}
+            for title in present:
+                row = {"System": title, "Label": where.label}
+                for each in metrics:
+                    row |= mean_fields(each.title, found[title, each])
+                rows.append(row)
+        if rows:
+            layout = {_header(measured, each, dataset): mean_pattern(each.title) for each in metrics}
+            note = (
+                f"Mean ± SD over {_cases(level)}; {_percent(measured)} confidence interval of the mean, by resampling "
+                f"whole {'patients' if 'patient' in measured.levels else 'cases'}; number of defined values. Bold: the "
+                "best mean of each label, among systems that have all cases."
+            )
+            title = f"{dataset}, {SUBSETS[subset]}: {LEVELS[level]}"
+            name = slug("overall", dataset, SUBSETS[subset], level)
+            tables.append(Table(name, title, frame_of(rows), layout, (note,), frozenset(bold)))
+    return tables
+
+
+def _header(measured: Measured, metric: Metric, dataset: str) -> str:
+    return f"{metric.title} [{measured.unit(metric, dataset)}]"
+
+
+def comparisons(measured: Measured, dataset: str, subset: str) -> list[Table]:
+    """Make the tables of differences: every system against the reference in every metric, and all pairs in one."""
+    against, pairs = [], []
+    primary = measured.metric
+    for where in measured.places(dataset, subset):
+        reference = measured.reference(where)
+        for metric in (primary, *(each for each in METRICS.values() if each != primary)):
+            for title, test in measured.against(where, metric).items():
+                against.append(_row(measured, where, title, str(reference), metric, test))
+        systems = measured.systems(where)
+        tests = adjusted({pair: measured.compare(where, *pair, primary) for pair in combinations(systems, 2)})
+        if len(systems) > 2:
+            pairs += [_row(measured, where, *pair, primary, test) for pair, test in tests.items()]
+    note = (
+        f"Mean of system minus other over the pairs, in the metric's unit, with its {_percent(measured)} confidence "
+        "interval. p: Wilcoxon's signed-rank test. r: matched-pairs rank-biserial correlation. d_z: mean over SD of "
+        "the differences. Visible: the true difference that four of five such studies find significant. "
+    )
+    layout = {"Difference": DIFFERENCE, "p (Holm)": "{p adjusted}", "Higher": "{higher} of {pairs}"}
+    where_ = f"{dataset}, {SUBSETS[subset]}"
+    families = {"against": ("systems against the reference", "Each label and metric is a family of tests of its own."),
+                "pairs": ("all pairs of systems", "All pairs of a label are a family of tests.")}  # fmt: skip
+    return [
+        Table(slug(name, dataset, SUBSETS[subset]), f"{where_}: {families[name][0]}", frame_of(rows), layout,
+              (note + families[name][1],))
+        for name, rows in (("against", against), ("pairs", pairs)) if rows
+    ]  # fmt: skip
+
+
+def _row(measured: Measured, where: Where, first: str, second: str, metric: Metric, test: Tested) -> dict[str, Any]:
+    found = test.comparison
+    return {
+        "System": first, "Other": second, "Label": where.label, "Metric": _header(measured, metric, where.dataset),
+        **_difference(test), "higher": found.n_higher, "pairs": found.n_pairs, "r": found.effect_size,
+        "d_z": found.cohens_d_z, "Visible": found.smallest_visible,
+    }  # fmt: skip
+
+
+def folds(measured: Measured, dataset: str) -> Table | None:
+    """Make the table of means per fold and, of several, per repeat; None where there is one fold and one repeat."""
+    spec, metric = measured.spec, measured.metric
+    volumes = measured.levels["volume"]
+    rows = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == "val")]
+    if not len(rows) or (len(spec.folds) < 2 and spec.repeats < 2):
+        return None
+    means = rows.groupby(["system", "label", "repeat", "fold"], sort=False)[metric.column].mean() * metric.factor
+    wide = means.unstack("fold").reindex(columns=[str(fold) for fold in spec.folds])
+    wide = wide.rename(columns=lambda fold: f"Fold {fold}").assign(**{"SD of folds": wide.std(axis=1)}).reset_index()
+    wide = wide.rename(columns={"system": "System", "label": "Label", "repeat": "Repeat"})
+    order = {title: place for place, title in enumerate(spec.titles)}
+    wide = wide.sort_values(["System", "Repeat"], key=lambda each: each.map(order).fillna(each), kind="stable")
+    title = f"{dataset}, validation: {metric.title} [{measured.unit(metric, dataset)}] per volume, means of folds"
+    return Table(slug("folds", dataset), title, wide)
+
+
+def ranks(measured: Measured) -> Table | None:
+    """Make the table of mean ranks within cases in the metric of the spec; None for a single system."""
+    metric = measured.metric
+    columns: dict[str, dict[Any, Any]] = {}
+    for where in measured.everywhere:
+        means = measured.means(where, metric)[measured.complete(where)].dropna()
+        if len(means.columns) > 1 and len(means):
+            placed = means.rank(axis=1, ascending=not metric.higher_is_better)
+            columns[f"{where} ({len(means)} {_cases(measured.level_of(metric))})"] = placed.mean().to_dict()
+    present = [title for title in measured.spec.titles if any(title in each for each in columns.values())]
+    rows = [{"System": title, **{name: each.get(title, math.nan) for name, each in columns.items()}}
+            for title in present]  # fmt: skip
+    note = "1 is the best; ties share the mean of their places. Of cases that all systems have with a defined value."
+    return Table("ranks", f"Mean rank per case by {metric.title}", frame_of(rows), notes=(note,)) if rows else None

@@ -1,0 +1,171 @@
+"""The tables of the trainings themselves: what they cost, where and with what they ran, what is missing."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnunetv2_eccam.report.collect import SUBSETS, Collected, Part, nnunet_folder_or_none
+from nnunetv2_eccam.report.measured import Measured
+from nnunetv2_eccam.report.table import Table, frame_of
+from nnunetv2_eccam.report.training_logs import Epoch
+
+JOULES_PER_KWH = 3.6e6
+CLIMB = 0.3
+"""Points of pseudo Dice over the last fifth of a training; with more it has not reached its plateau."""
+NAMED_CASES = 10
+"""How many cases are named at most; the list of cases has them all."""
+
+
+def costs(collected: Collected) -> dict[tuple[str, str], dict[str, Any]]:
+    """Give what the trainings of each data set and system took; NaN where it is not known."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for dataset in collected.spec.datasets:
+        for title in collected.spec.titles:
+            parts = [part for part in dict.fromkeys([*collected.records, *collected.epochs])
+                     if (part.dataset, part.system.title) == (dataset, title) and part.fold is not None]  # fmt: skip
+            if parts:
+                found[dataset, title] = _cost(collected, parts)
+    return found
+
+
+def _cost(collected: Collected, parts: Sequence[Part]) -> dict[str, Any]:
+    records = [collected.records[part] for part in parts if part in collected.records]
+    logs = [collected.epochs[part] for part in parts if part in collected.epochs]
+    epochs = [len(log) for log in logs] or numbers(records, "epochs")
+    hours = [seconds / 3600 for seconds in numbers(records, "train_seconds")]
+    energies = numbers(records, "energy_joules")
+    each = [epoch.seconds for log in logs for epoch in log if math.isfinite(epoch.seconds)]
+    climbs = [value for value in map(climb, logs) if math.isfinite(value)]
+    return {
+        "Trainings": len(parts),
+        "Parameters [M]": numbers(records, "parameters")[0] / 1e6 if numbers(records, "parameters") else math.nan,
+        "Hours per training": statistics.mean(hours) if hours else math.nan,
+        "Hours in all": sum(hours) if hours else math.nan,
+        "Epochs": ", ".join(dict.fromkeys(f"{value:g}" for value in epochs)),
+        "Seconds per epoch": statistics.median(each) if each else math.nan,
+        "Climb [points]": statistics.mean(climbs) if climbs else math.nan,
+        "energy": sum(energies) / JOULES_PER_KWH if energies else math.nan,
+        "known": f"of {len(energies)} trainings" if energies else "",
+        "Computed on": ", ".join(dict.fromkeys(filter(None, map(computed_on, records)))),
+    }
+
+
+def climb(log: Sequence[Epoch]) -> float:
+    """Give by how many points the pseudo Dice rises over the last fifth of a training, by a straight line."""
+    last = [epoch for epoch in log[-(len(log) // 5) :] if math.isfinite(epoch.pseudo_dice)]
+    if len(log) < 10 or len(last) < 2:
+        return math.nan
+    slope = np.polyfit([epoch.epoch for epoch in last], [100 * epoch.pseudo_dice for epoch in last], 1)[0]
+    return float(slope) * len(log) / 5
+
+
+def cost_table(collected: Collected) -> Table | None:
+    """Make the table of costs; None where nothing is known."""
+    found = costs(collected)
+    rows = [{"System": title, "Data set": dataset, **cost} for (dataset, title), cost in found.items()]
+    short = [f"{title} on {dataset}" for (dataset, title), cost in found.items() if cost["Climb [points]"] > CLIMB]
+    notes = [
+        "Hours: of the training command, nnU-Net's validation included; of a training that was run outside of the "
+        "benchmark, of its epochs. Seconds per epoch: the median over the epochs of all trainings, by nnU-Net's logs. "
+        "Times are comparable only where the machine was the same and did nothing else. Climb: by how much the pseudo "
+        "Dice still rose over the last fifth of a training, mean over trainings."
+    ]
+    if short:
+        notes.append(f"Too short to conclude from, since the Dice still climbs more than {CLIMB} points over the last "
+                     f"fifth: {', '.join(short)}.")  # fmt: skip
+    layout = {"Energy [kWh]": "{energy}\n{known}"}
+    return Table("cost", "Cost of training", frame_of(rows), layout, tuple(notes)) if rows else None
+
+
+def runs_table(collected: Collected) -> Table | None:
+    """Make the table of trainings and predictions, a row for each record; None where there is none."""
+    rows = [
+        {
+            "System": part.system.title, "Data set": part.dataset, "Trainer": part.system.trainer,
+            "Configuration": part.system.configuration, "Repeat": part.repeat,
+            "Fold": "test set" if part.fold is None else str(part.fold), "Host": _word(record.get("hostname")),
+            "Computed on": computed_on(record), "Started": _word(record.get("started")),
+            "Finished": _word(record.get("finished")),
+            "Hours": _number(record.get("train_seconds", record.get("predict_seconds"))) / 3600,
+            "Energy [kWh]": _number(record.get("energy_joules")) / JOULES_PER_KWH, "Note": _word(record.get("note")),
+        }
+        for part, record in collected.records.items()
+    ]  # fmt: skip
+    return Table("runs", "Trainings and predictions", frame_of(rows)) if rows else None
+
+
+def versions_table(collected: Collected) -> Table | None:
+    """Make the table of programs and their versions; None where no record has any."""
+    known = [record["versions"] for record in collected.records.values() if isinstance(record.get("versions"), dict)]
+    times = Counter((str(program), _word(version)) for each in known for program, version in each.items() if version)
+    rows = [{"Program": program, "Version": version, "Records": n} for (program, version), n in sorted(times.items())]
+    return Table("versions", "Versions", frame_of(rows)) if rows else None
+
+
+def commands_of(collected: Collected) -> list[str]:
+    """Give all commands that were run, each once, in the order of the parts."""
+    lists = [record.get("commands") for record in collected.records.values()]
+    commands = [command for each in lists if isinstance(each, list) for command in each]
+    return list(dict.fromkeys(" ".join(map(str, each)) if isinstance(each, list) else str(each) for each in commands))
+
+
+def missing_table(collected: Collected, measured: Measured) -> Table | None:
+    """Make the table of what is missing; None where the benchmark is complete."""
+    rows: list[dict[str, Any]] = []
+    unscored = [part for part in collected.without_scores if part.fold is not None or _is_expected(collected, part)]
+    for kind, parts in (("scores of", unscored), ("slices' scores of", collected.without_slices)):
+        groups: dict[tuple[str, str, int], list[Part]] = {}
+        for part in parts:
+            groups.setdefault((part.system.title, part.dataset, part.repeat), []).append(part)
+        rows += [{"System": title, "Data set": dataset, "Repeat": str(repeat), "Missing": f"{kind} {_said(each)}"}
+                 for (title, dataset, repeat), each in groups.items()]  # fmt: skip
+    for dataset, subset in measured.blocks:
+        volumes = measured.levels["volume"]
+        cases = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == subset)]
+        for title, own in cases.groupby("system", sort=False):
+            if lacking := sorted(set(cases["case"]) - set(own["case"])):
+                more = f" and {len(lacking) - NAMED_CASES} more" if len(lacking) > NAMED_CASES else ""
+                what = f"{len(lacking)} of the {cases['case'].nunique()} {SUBSETS[subset]} cases: "
+                rows.append({"System": str(title), "Data set": dataset, "Repeat": "",
+                             "Missing": what + ", ".join(lacking[:NAMED_CASES]) + more})  # fmt: skip
+    return Table("missing", "What is missing", frame_of(rows)) if rows else None
+
+
+def _said(parts: Iterable[Part]) -> str:
+    """Name parts: ``folds 1, 3 and the test set``."""
+    folds = [str(part.fold) for part in parts if part.fold is not None]
+    names = [f"fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}"] if folds else []
+    return " and ".join([*names, *(["the test set"] if any(part.fold is None for part in parts) else [])])
+
+
+def _is_expected(collected: Collected, part: Part) -> bool:
+    """Tell whether a data set has a test set: another system has scores of it, or its labels are there."""
+    volumes = collected.volumes
+    raw = nnunet_folder_or_none("nnUNet_raw")
+    return bool(((volumes["dataset"] == part.dataset) & (volumes["subset"] == "test")).any()) or (
+        raw is not None and any((raw / part.dataset / "labelsTs").glob("*"))
+    )
+
+
+def computed_on(record: dict[str, Any]) -> str:
+    """Name the GPU of a record, or the processor where there was none."""
+    return str(record.get("gpu") or record.get("cpu") or record.get("device") or "")
+
+
+def numbers(records: Sequence[dict[str, Any]], name: str) -> list[float]:
+    """Give a field of the records that have it."""
+    return [value for value in (_number(record.get(name)) for record in records) if math.isfinite(value)]
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+def _word(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,436 @@
+"""The report of a benchmark: what it says is what was measured, and what the page says is what the files say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import statistics
+from html import unescape
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from benchmark_folder import HEART, PANCREAS, SYSTEMS, Dataset, WorkFolder, empty_prediction, volume_row
+from scipy import stats
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, read_scores, score_table, write_scores
+from nnunetv2_eccam.report import write_report
+from nnunetv2_eccam.report.collect import collect
+from nnunetv2_eccam.report.measured import Measured, Where
+from nnunetv2_eccam.report.metrics import METRICS
+from nnunetv2_eccam.statistics import compare, holm, summarise
+from nnunetv2_eccam.systems.published import PUBLISHED
+
+ENVIRONMENT = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
+EVIL = "<script>window.evil=1</script><img src=x onerror=\"window.evil=1\"> & 'q' | 50%_$x$ \\textbf{#}"
+EVIL_CASE = "la_<b>&\"'|$x_%#^~\\1"
+SMALL = Dataset("Dataset002_Heart", ("left_atrium",), (("la_0", "la_1", "la_2"), ("la_3", "la_4", "la_5")))
+DSC = METRICS["dsc"]
+
+
+@pytest.fixture(scope="module")
+def at_home():
+    """Set nnU-Net's folders for this module's work folders, and what was set before after it."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def move_to(base: Path) -> None:
+            for variable, name in ENVIRONMENT.items():
+                patch.setenv(variable, str(base / name))
+
+        yield move_to
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, at_home) -> WorkFolder:
+    """A benchmark with names from a nightmare, an empty prediction, a fold and a test set that are missing."""
+    evil = Dataset(HEART.name, ("left <i>atrium",), ((EVIL_CASE, "la_2", "la_3"), ("la_4", "la_5", "la_6")))
+    small = Dataset(PANCREAS.name, PANCREAS.labels, (("p_1", "p_2"), ("p_3", "p_4")), ("p_8", "p_9"))
+    systems = ((*SYSTEMS[0][:2], EVIL), *SYSTEMS[1:])
+    work = WorkFolder(tmp_path_factory.mktemp("benchmark"), (evil, small), systems, host="<b>host</b>")
+
+    def change(row):
+        system = row.pop("system")
+        return empty_prediction(row) if (row["case"], system) == (EVIL_CASE, 0) else row
+
+    at_home(work.base)
+    work.write(change=change)
+    work.write_images(evil)
+    for unit in ("volume", "slice"):
+        work.scores(evil, 2, "fold_1", unit).unlink()
+        work.scores(small, 1, "test", unit).unlink()
+    return work
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> Path:
+    return write_report(folder.work)
+
+
+@pytest.fixture
+def small(tmp_path, at_home):
+    """Make a small benchmark; its report has no pictures, since there are no images."""
+
+    def make(**changes) -> WorkFolder:
+        work = WorkFolder(tmp_path, (SMALL,), **{"statistics": {"bootstrap": 50}, **changes})
+        at_home(tmp_path)
+        work.write()
+        return work
+
+    return make
+
+
+def table(work: WorkFolder, name: str) -> list[dict[str, str]]:
+    with (work.work / "report" / "tables" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def page_tables(html: str) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Give the page's tables by name: headers and cells, the lines of a cell joined by |."""
+
+    def text(markup: str) -> str:
+        return unescape(re.sub(r"<[^>]*>", "", markup.replace('<span class="more">', "|"))).strip()
+
+    found = {}
+    for name, content in re.findall(r'<table id="([^"]*)".*?>(.*?)</table>', html, re.DOTALL):
+        rows = [re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL) for row in content.split("<tr>")[1:]]
+        found[name] = ([text(cell) for cell in rows[0]], [[text(cell) for cell in row] for row in rows[1:]])
+    return found
+
+
+# ---- the page and the files -----------------------------------------------------------------------
+
+
+def test_every_table_of_the_page_is_in_its_files(page):
+    tables = page_tables(page.read_text())
+    files = page.parent / "tables"
+    assert {path.stem for path in files.iterdir()} == set(tables)
+    for name, (headers, rows) in tables.items():
+        with (files / f"{name}.csv").open(newline="") as file:
+            written = list(csv.DictReader(file))
+        assert len(written) == len(rows), name
+        for row, values in zip(rows, written, strict=True):
+            for header, cell in zip(headers, row, strict=True):
+                value = values.get(header)
+                if value is None or "|" in cell:  # a cell of several values: each number in it is one of the file's
+                    numbers = {round(abs(float(each)), 1) for each in values.values() if is_number(each)}
+                    digits = (float(each) for each in re.findall(r"\d+\.\d\d", cell))
+                    assert all(any(abs(each - other) < 0.11 for other in numbers) for each in digits), (name, cell)
+                elif is_number(value) and not header.startswith("p"):
+                    assert float(cell) == pytest.approx(float(value), abs=0.0051)
+                elif not is_number(value):
+                    assert " ".join(cell.split()) == " ".join((value or "\u2013").split())
+        markdown = (files / f"{name}.md").read_text()
+        assert sum(line.startswith("| ") for line in markdown.splitlines()) == len(rows) + 2
+        assert "<script" not in markdown
+        latex = (files / f"{name}.tex").read_text().replace(r"\\", "")  # line breaks
+        assert latex.count(r"\toprule") >= 1
+        assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
+
+
+def is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d*)?(e-?\d+)?", text or "") is not None
+
+
+def test_every_figure_is_a_file_that_needs_nothing_else(page):
+    html = page.read_text()
+    files = sorted((page.parent / "figures").iterdir())
+    assert [path.stem for path in files] == sorted(re.findall(r'<figure class="drawing" id="([^"]+)"', html))
+    assert len(files) > 8
+    for path in files:
+        root = ElementTree.parse(path).getroot()
+        assert root.tag.endswith("svg")
+        assert not [each for each in root.iter() if each.tag.endswith(("script", "image", "foreignObject"))]
+        references = [value for each in root.iter() for name, value in each.attrib.items() if name.endswith("href")]
+        assert all(value.startswith("#") for value in references)
+    assert any("U-Net" in path.read_text() for path in files)  # text stays text
+
+
+def test_names_become_no_code_and_the_page_asks_for_nothing(page):
+    html = page.read_text()
+    assert html.count("<script>") == 1
+    for name in ("<script>window", "<b>host", "<i>atrium", "<img src=x"):
+        assert name not in html
+    assert unescape(html).count(EVIL) > 3
+    for asking in ("http://", "https://", "@import", "url(", 'src="/'):
+        assert asking not in re.sub(r'base64,[^"]*"', "", unescape(html))
+    assert "default-src 'none'" in html
+
+
+def test_ids_are_unique_and_links_lead_somewhere(page):
+    html = page.read_text()
+    ids = re.findall(r'\sid="([^"]*)"', html)
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r'href="#([^"]*)"', html)) | set(re.findall(r'labelledby="([^" ]*)"', html)) <= set(ids)
+    for link in re.findall(r'href="((?:tables|figures)/[^"]*)"', html):
+        assert (page.parent / link).is_file()
+
+
+def test_the_same_scores_give_the_same_bytes_and_old_files_go(small):
+    work = small()
+    page = write_report(work.work)
+    before = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+    (page.parent / "tables" / "old.csv").write_text("x")
+    write_report(work.work)
+    assert {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()} == before
+
+
+def test_cases_with_pictures_are_described_and_linked(page):
+    html = page.read_text()
+    assert html.count('<img src="data:image/webp;base64,') == 6
+    assert "No picture: " in html  # of the other data set, which has no images
+    assert '<a href="#worst_dataset002_heart_1">la_&lt;b&gt;' in html
+
+
+# ---- numbers --------------------------------------------------------------------------------------
+
+
+def volumes(work, dataset, system, stems, repeat=0):
+    frames = [read_scores(work.scores(dataset, system, stem, repeat=repeat), VOLUME_COLUMNS) for stem in stems]
+    return {(row["case"], row["label"]): row for frame in frames for row in frame.to_dict("records")}
+
+
+def test_means_are_over_cases_with_sd_and_counts(folder, page):
+    rows = [row for _, row in sorted(volumes(folder, folder.datasets[0], 0, ["fold_0", "fold_1"]).items())]
+    (shown,) = [row for row in table(folder, "overall_dataset002_heart_validation_volume") if row["System"] == EVIL]
+    dsc = [100 * row["dsc"] for row in rows]
+    expected = summarise(dsc, n_bootstrap=200)
+    for name, value in (("mean", statistics.mean(dsc)), ("SD", statistics.stdev(dsc)), ("low", expected.low)):
+        assert float(shown[f"DSC {name}"]) == pytest.approx(value, rel=1e-5)
+    distances = [row["hd95"] for row in rows if math.isfinite(row["hd95"])]
+    assert float(shown["HD95 mean"]) == pytest.approx(statistics.mean(distances), rel=1e-5)
+    assert (shown["HD95 n"], shown["HD95 n of"]) == ("5", "6")  # one prediction is empty
+
+
+def test_slices_are_those_of_the_reference(small):
+    work = small()
+    path = work.scores(SMALL, 0, "fold_0", "slice")
+    path.write_text(path.read_text() + "la_0,left_atrium,99,0,50,0,0.0,,0.0,empty reference\n")
+    write_report(work.work)
+    frames = [read_scores(work.scores(SMALL, 0, stem, "slice"), SLICE_COLUMNS) for stem in ("fold_0", "fold_1")]
+    held = [100 * row["dsc"] for frame in frames for row in frame.to_dict("records") if row["tp"] + row["fn"] > 0]
+    shown = table(work, "overall_dataset002_heart_validation_slice")[0]
+    assert float(shown["DSC mean"]) == pytest.approx(statistics.mean(held), rel=1e-5)
+    assert shown["DSC n"] == str(len(held))
+
+
+def test_comparisons_are_paired_adjusted_and_over_common_cases(folder, page):
+    evil = folder.datasets[0]
+    rows = [row for row in table(folder, "against_dataset002_heart_validation") if row["Metric"] == "DSC [%]"]
+    reference = rows[0]["Other"]
+    assert reference in (EVIL, "U-Net")  # nnU-Net lacks a fold
+    place = {title: number for number, title in enumerate([EVIL, "U-Net", "nnU-Net"])}
+    base = volumes(folder, evil, place[reference], ["fold_0", "fold_1"])
+    expected = []
+    for row in rows:
+        stems = ["fold_0"] if row["System"] == "nnU-Net" else ["fold_0", "fold_1"]
+        other = volumes(folder, evil, place[row["System"]], stems)
+        differences = [100 * (other[case]["dsc"] - base[case]["dsc"]) for case in other]
+        assert row["pairs"] == str(len(differences)) == ("3" if row["System"] == "nnU-Net" else "6")
+        assert float(row["difference"]) == pytest.approx(statistics.mean(differences), rel=1e-5)
+        expected.append(stats.wilcoxon(differences).pvalue)
+    for row, p, adjusted in zip(rows, expected, holm(expected), strict=True):
+        assert (float(row["p"]), float(row["p adjusted"])) == pytest.approx((p, adjusted), rel=1e-4)
+    html = unescape(page.read_text())
+    assert "Dataset002_Heart, validation, left <i>atrium: 3 pairs cannot show a difference to be significant" in html
+
+
+def test_intervals_resample_trainings_where_there_are_several(small):
+    work = small(repeats=2)
+    where = Where(SMALL.name, "val", "left_atrium")
+    measured = Measured(collect(work.work))
+    cases = [case for fold in SMALL.folds for case in fold]
+    dsc = [np.array([[100 * volumes(work, SMALL, system, ["fold_0", "fold_1"], repeat)[case, "left_atrium"]["dsc"]
+                      for repeat in (0, 1)] for case in cases]) for system in (0, 1)]  # fmt: skip
+    folds = ["0"] * 3 + ["1"] * 3
+    assert measured.compare(where, "EC-CaM-UNet", "U-Net", DSC) == compare(*dsc, folds, n_bootstrap=50)
+    assert measured.summary("volume", where, "U-Net", DSC) == summarise(dsc[1], cases, folds, n_bootstrap=50)
+    html = write_report(work.work).read_text()
+    assert "and, within each fold, of its trainings" in html
+    assert {row["Repeat"] for row in table(work, "folds_dataset002_heart")} == {"0", "1"}
+    assert {row["Trainings"] for row in table(work, "cases")} == {"2"}
+
+
+def test_patients_are_pooled_and_what_is_independent(small):
+    """Three slices of each of two patients a fold."""
+    work = small(spec={"evaluation": {"group": r"(la_\d)", "slices": False}}, statistics={"bootstrap": 50})
+    for system in range(3):
+        for fold, patients in enumerate((("la_0", "la_1", "la_2"), ("la_3", "la_4", "la_5"))):
+            rng = np.random.default_rng([system, fold])
+            rows = [volume_row(rng, f"{patient}_{part}", "left_atrium", 0.8) for patient in patients for part in "abc"]
+            write_scores(score_table(rows, VOLUME_COLUMNS), work.scores(SMALL, system, f"fold_{fold}"))
+    html = write_report(work.work).read_text()
+    rows = list(volumes(work, SMALL, 1, ["fold_0", "fold_1"]).values())
+    sums = {patient: [sum(row[name] for row in rows if row["case"].startswith(patient)) for name in ("tp", "fp", "fn")]
+            for patient in dict.fromkeys(row["case"][:4] for row in rows)}  # fmt: skip
+    pooled = [200 * tp / (2 * tp + fp + fn) for tp, fp, fn in sums.values()]
+    (shown,) = [row for row in table(work, "overview") if row["System"] == "U-Net"]
+    assert float(shown["DSC mean"]) == pytest.approx(statistics.mean(pooled), rel=1e-5)
+    assert shown["DSC n"] == "6"
+    against = {row["Metric"]: row["pairs"] for row in table(work, "against_dataset002_heart_validation")}
+    assert against == dict.fromkeys(against, "6")  # surfaces too, by each patient's mean
+    assert len(table(work, "cases")) == 3 * 18
+    assert "resamples of whole patients" in html
+    work.spec["evaluation"]["group"] = "liver"
+    work.write_spec()
+    with pytest.raises(UserError, match="does not match the case la_0"):
+        write_report(work.work)
+
+
+def test_the_best_is_bold_only_among_systems_with_all_cases(small):
+    work = small(levels=(0.6, 0.5, 0.9))
+    assert bold_systems(work) == {"nnU-Net"}
+    work.scores(SMALL, 2, "fold_1").unlink()
+    assert bold_systems(work) <= {"EC-CaM-UNet", "U-Net"}
+
+
+def bold_systems(work):
+    page = write_report(work.work)
+    markdown = (page.parent / "tables" / "overall_dataset002_heart_validation_volume.md").read_text()
+    rows = [line.split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
+    column = rows[0].index("DSC \\[%\\]")
+    return {row[0].removeprefix("| ") for row in rows[2:] if row[column].startswith("**")}
+
+
+def test_the_named_reference_is_the_reference(small):
+    work = small(statistics={"bootstrap": 50, "reference_system": "nnU-Net"})
+    write_report(work.work)
+    assert {row["Other"] for row in table(work, "against_dataset002_heart_validation")} == {"nnU-Net"}
+    assert [row["System"] for row in table(work, "overview") if row["role"] == "reference"] == ["nnU-Net"]
+    assert {row["Cost"] for row in table(work, "overview")} == {"0.75", "0.875", "1"}
+
+
+def test_distances_are_better_when_small_and_in_the_images_unit(small):
+    work = small(statistics={"bootstrap": 50, "metric": "hd95"})
+    for system, distance in enumerate((3.0, 1.0, 2.0)):
+        for fold, cases in enumerate(SMALL.folds):
+            rng = np.random.default_rng(fold)
+            rows = [volume_row(rng, case, "left_atrium", 0.8) | {"hd95": distance, "unit": "px"} for case in cases]
+            write_scores(score_table(rows, VOLUME_COLUMNS), work.scores(SMALL, system, f"fold_{fold}"))
+    html = write_report(work.work).read_text()
+    (name,) = [key for key in table(work, "ranks")[0] if key != "System"]
+    assert [row[name] for row in table(work, "ranks")] == ["3", "1", "2"]
+    assert table(work, "cases")[0]["System"] == "EC-CaM-UNet"  # the worst first
+    (row, *_) = table(work, "against_dataset002_heart_validation")
+    assert (row["Other"], row["Metric"], row["difference"]) == ("U-Net", "HD95 [px]", "2")
+    assert "HD95 [mm]" not in html
+
+
+# ---- the paper, costs, provenance -----------------------------------------------------------------
+
+
+def test_published_numbers_stand_in_columns_of_their_own(folder, page):
+    shown = table(folder, "paper_table_i_dataset007_pancreas_test")
+    rows = {(row["The paper's row"], row["Label"]): row for row in shown}
+    assert float(rows["DeepLabV3+", ""]["DSC published"]) == PUBLISHED["I"]["DeepLabV3+"]["MSD"]["DSC"]
+    assert rows["DeepLabV3+", ""]["DSC per volume mean"] == ""
+    ours = rows["Our", "pancreas"]
+    assert " ".join(ours["System here"].split()) == " ".join(EVIL.split())
+    (overall,) = [row for row in table(folder, "overall_dataset007_pancreas_test_volume")
+                  if (row["System"], row["Label"]) == (EVIL, "pancreas")]  # fmt: skip
+    assert ours["DSC per volume mean"] == overall["DSC mean"]
+    assert rows["Our", "cancer"]["DSC published"] == ""  # the paper has one label
+    assert rows["(not in the paper)", "pancreas"]["System here"] == "nnU-Net"
+    assert "not the same measurement" in page.read_text()
+    tables = {path.stem for path in (page.parent / "tables").glob("paper_*.csv")}
+    assert not any("table_v_" in name or "fig" in name for name in tables)  # of which no system was measured
+
+
+def test_figure_5_is_drawn_from_two_points_on(small):
+    systems = tuple((f"nnUNetTrainerECCaM_alpha_0{tenths}0", "2d", None) for tenths in (3, 1, 9))
+    work = small(systems=systems, spec={"published": {SMALL.name: "TCIA"}})
+    page = write_report(work.work)
+    (figure,) = (page.parent / "figures").glob("alpha_*.svg")
+    assert "published, per slice" in figure.read_text()
+    rows = {row["The paper's row"]: row for row in table(work, "paper_fig_5_dataset002_heart_validation")}
+    assert len(rows) == 9
+    assert rows["alpha = 0.3"]["DSC published"] == "73.14"
+    assert rows["alpha = 0.5"]["System here"] == ""
+
+
+def test_costs_come_from_records_and_logs(folder, page):
+    rows = {(row["System"], row["Data set"]): row for row in table(folder, "cost")}
+    row = rows["U-Net", HEART.name]
+    assert (row["Trainings"], row["Parameters [M]"], row["Epochs"]) == ("2", "5.8", "10")
+    assert (float(row["Hours per training"]), float(row["Hours in all"])) == pytest.approx((7 / 6, 7 / 3), rel=1e-4)
+    assert (row["energy"], row["known"]) == ("1", "of 2 trainings")
+    assert 30 <= float(row["Seconds per epoch"]) <= 35
+    assert rows[EVIL, HEART.name]["energy"] == ""
+    assert {row["Host"] for row in table(folder, "runs")} == {"<b>host</b>"}
+    assert {row["Program"] for row in table(folder, "versions")} == {"nnunetv2", "nnunetv2-eccam", "torch"}
+
+
+def test_records_with_gaps_are_read(small):
+    work = small()
+    path = work.record(SMALL, 0, "fold_0")
+    path.write_text(json.dumps({"train_seconds": None, "versions": None, "commands": "x", "gpu": None, "cpu": "A CPU"}))
+    write_report(work.work)
+    assert table(work, "cost")[0]["Trainings"] == "2"
+    assert table(work, "runs")[0]["Computed on"] == "A CPU"
+    path.write_text("[]")
+    with pytest.raises(UserError, match="is not a record"):
+        write_report(work.work)
+
+
+# ---- what is missing ------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_said_at_the_top(folder, page):
+    html = page.read_text()
+    assert html.index("This benchmark is not complete") < html.index("Overview</h2>")
+    assert {(row["System"], row["Data set"], row["Missing"]) for row in table(folder, "missing")} == {
+        ("nnU-Net", HEART.name, "scores of fold 1"),
+        ("U-Net", PANCREAS.name, "scores of the test set"),
+        ("nnU-Net", HEART.name, "3 of the 6 validation cases: la_4, la_5, la_6"),
+    }
+    assert table(folder, "undefined")[0]["Prediction empty"] == "1"
+    worst = table(folder, "cases")[0]
+    assert (worst["Case"], worst["DSC"], worst["HD95"], worst["Note"]) == (EVIL_CASE, "0", "", "empty prediction")
+
+
+def test_a_complete_benchmark_says_nothing_of_it(small):
+    work = small()
+    assert "not complete" not in write_report(work.work).read_text()
+    work.scores(SMALL, 0, "fold_0", "slice").unlink()
+    write_report(work.work)
+    assert [row["Missing"] for row in table(work, "missing")] == ["slices' scores of fold 0"]
+
+
+def test_a_benchmark_without_any_score_or_folder_has_a_report(small, monkeypatch):
+    work = small()
+    for path in [*(work.work / "scores").rglob("*.csv"), *(work.work / "records").rglob("*.json")]:
+        path.unlink()
+    for variable in ENVIRONMENT:
+        monkeypatch.delenv(variable)
+    html = write_report(work.work).read_text()
+    assert "This benchmark is not complete" in html
+    assert "Overview</h2>" not in html
+
+
+def test_a_single_system_has_no_comparisons(small):
+    work = small(systems=SYSTEMS[:1])
+    write_report(work.work)
+    names = {path.stem for path in (work.work / "report" / "tables").glob("*.csv")}
+    assert {"overview", "overall_dataset002_heart_validation_volume", "cases"} <= names
+    assert not any(name.startswith(("against", "pairs", "ranks")) for name in names)
+
+
+def test_the_methods_give_this_benchmarks_numbers(small):
+    work = small(statistics={"bootstrap": 77, "confidence": 0.9, "seed": 5},
+                 spec={"evaluation": {"nsd_tolerance_mm": 1.5, "slices": False, "empty": "diagonal",
+                                      "ignore_geometry": True}})  # fmt: skip
+    html = write_report(work.work).read_text()
+    for said in ("90% confidence intervals", "77 resamples", "seed 5", "at most 1.5 mm apart", "folds 0, 1 of",
+                 "the image's diagonal", "Slices were not scored", "whatever their headers say"):  # fmt: skip
+        assert said in html
+    assert not list((work.work / "report" / "tables").glob("*_slice.csv"))
+
+
+def test_the_report_is_written_whole_or_not_at_all(small):
+    work = small()
+    (work.work / "report").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"report.* cannot be written"):
+        write_report(work.work)

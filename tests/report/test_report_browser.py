@@ -1,0 +1,218 @@
+"""The report in a real browser: Debian's Chromium, headless, without a network."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+import shutil
+
+import pytest
+from benchmark_folder import HEART, SYSTEMS, Dataset, WorkFolder, empty_prediction
+
+from nnunetv2_eccam.report import write_report
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="there is no Chromium with its driver")
+
+EVIL = "<script>window.evil=1</script><img src=x onerror=\"window.evil=1\"> & 'q' | 50%_$x$ \\textbf{#}"
+EVIL_CASE = "<img src=x onerror='window.evil=2'>"
+DATA = Dataset(HEART.name, ("left_atrium", "<b>scar</b>"), ((EVIL_CASE, "la_2"), ("la_10", "la_4")))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    work = WorkFolder(
+        tmp_path_factory.mktemp("benchmark"), (DATA,), ((*SYSTEMS[0][:2], EVIL), *SYSTEMS[1:]),
+        statistics={"bootstrap": 20}, spec={"name": EVIL}, host=EVIL,
+    )  # fmt: skip
+
+    def change(row):
+        is_missed = row.pop("system") == 2 and row["case"] == "la_10"
+        return empty_prediction(row) if is_missed else row
+
+    work.write(change=change)
+    work.write_images(DATA)
+    work.scores(DATA, 1, "fold_1").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("raw", "preprocessed", "results"):
+            patch.setenv(f"nnUNet_{name}", str(work.base / name))
+        return write_report(work.work)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    options = Options()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1300,900"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(chromium, page):
+    """The page, freshly opened on a desktop's screen; what happened before is forgotten."""
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    chromium.get("about:blank")
+    for kind in ("browser", "performance"):
+        chromium.get_log(kind)
+    chromium.get(page.as_uri())
+    return chromium
+
+
+@pytest.fixture
+def cases(page):
+    with (page.parent / "tables" / "cases.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def visible(driver, header=None):
+    """Give the shown rows of the list of cases, or one column of them."""
+    rows = driver.execute_script(
+        "return [...document.querySelectorAll('#cases tbody tr')].filter((row) => row.offsetParent !== null)"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent.trim()))"
+    )
+    return rows if header is None else [row[headers(driver).index(header)] for row in rows]
+
+
+def headers(driver):
+    script = "return [...document.querySelectorAll('#cases thead th')].map((cell) => cell.textContent.trim())"
+    return driver.execute_script(script)
+
+
+def button(driver, header):
+    from selenium.webdriver.common.by import By
+
+    return driver.find_elements(By.CSS_SELECTOR, "#cases thead button")[headers(driver).index(header)]
+
+
+def test_it_opens_without_an_error_or_a_request_and_runs_no_name(opened, page):
+    assert opened.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    asked = [
+        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
+    ]
+    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+    assert opened.execute_script("return window.evil === undefined")
+    assert opened.title == EVIL
+    assert "This benchmark is not complete" in opened.execute_script("return document.body.innerText")
+
+
+def test_the_policy_stops_a_script_that_got_in(opened):
+    opened.execute_script(
+        "const script = document.createElement('script'); script.textContent = 'window.evil = 3';"
+        "document.body.append(script); document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=evil=4>')"
+    )
+    assert opened.execute_script("return window.evil === undefined")
+    assert any("Content Security Policy" in entry["message"] for entry in opened.get_log("browser"))
+
+
+def test_every_figure_and_picture_is_drawn(opened):
+    sizes = opened.execute_script(
+        "document.querySelectorAll('details').forEach((each) => (each.open = true));"
+        "return [...document.querySelectorAll('main img')].map((each) => [each.naturalWidth, each.alt.length])"
+    )
+    assert len(sizes) > 8
+    assert all(width > 500 and words > 20 for width, words in sizes)
+
+
+def test_cases_are_sorted_by_a_column_with_undefined_values_last(opened, cases):
+    from selenium.webdriver.common.keys import Keys
+
+    assert visible(opened, "Case") == [row["Case"] for row in cases]
+    defined = sorted(round(float(row["HD95"]), 2) for row in cases if row["HD95"])
+    for order, keys in ((1, None), (-1, Keys.ENTER)):
+        found = button(opened, "HD95 [mm]")
+        found.click() if keys is None else found.send_keys(keys)
+        shown = visible(opened, "HD95 [mm]")
+        assert [float(text) for text in shown[: len(defined)]] == pytest.approx(defined[::order])
+        assert shown[len(defined) :] == ["\u2013"] * 2
+    button(opened, "Case").click()
+    assert list(dict.fromkeys(visible(opened, "Case")))[-3:] == ["la_2", "la_4", "la_10"]  # numbers in names count
+
+
+def test_cases_are_filtered_by_words(opened, cases):
+    from selenium.webdriver.common.by import By
+
+    opened.find_element(By.CSS_SELECTOR, ".filters input").send_keys("la_10 EMPTY")
+    assert [row[:2] for row in visible(opened)] == [["la_10", "nnU-Net"]] * 2
+    assert opened.find_element(By.CSS_SELECTOR, ".filters output").text == f"2 of {len(cases)} rows"
+
+
+def test_a_worst_case_opens_from_the_list_with_its_picture(opened):
+    from selenium.webdriver.common.by import By
+
+    link = opened.find_element(By.CSS_SELECTOR, "#cases tbody a")
+    target = link.get_attribute("href").split("#")[1]
+    opened.execute_script("document.getElementById(arguments[0]).open = false", target)
+    link.click()
+    picture = opened.find_element(By.CSS_SELECTOR, f"#{target} img")
+    assert picture.is_displayed()
+    assert link.text in picture.get_attribute("alt")
+
+
+@pytest.mark.parametrize("width", [400, 800, 1300])
+def test_no_width_makes_the_page_scroll_sideways(opened, width):
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_dark_and_light_have_text_that_can_be_read(opened):
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        script = (
+            "const style = (each, name) => getComputedStyle(document.querySelector(each))[name];"
+            "return [style('body', 'backgroundColor'), ...['body', '.note', 'a'].map((each) => style(each, 'color'))]"
+        )
+        paper, *inks = ([int(each) for each in re.findall(r"\d+", text)[:3]] for text in opened.execute_script(script))
+        assert min(contrast(paper, ink) for ink in inks) >= 4.5  # WCAG 2.2, 1.4.3
+        assert (sum(paper) > 600) == (scheme == "light")
+
+
+def contrast(one, other):
+    """WCAG 2.2's contrast ratio of two colours."""
+
+    def luminance(colour):
+        parts = [part / 255 for part in colour]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_it_prints_with_everything_unfolded(opened):
+    printed = opened.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
+    pdf = base64.b64decode(printed["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 3
+    assert opened.execute_script("return [...document.querySelectorAll('details')].every((each) => each.open)")
+
+
+def test_it_reads_the_same_without_javascript(chromium, page, cases):
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        chromium.get(page.as_uri())
+        tree = chromium.execute_cdp_cmd("DOMSnapshot.captureSnapshot", {"computedStyles": []})
+        strings = tree["strings"]
+        names = [strings[index] for index in tree["documents"][0]["nodes"]["nodeName"]]
+        assert "BUTTON" not in names
+        assert {row["Case"] for row in cases} <= set(strings)
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
