@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from nnunetv2_eccam.demo.phantom_folder import write_phantom
+from nnunetv2_eccam.demo.phantom import write_phantom
 
 
 def command(*words: str, folder: Path, **variables: str) -> str:

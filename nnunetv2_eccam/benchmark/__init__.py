@@ -1,1 +1,1 @@
-"""Measurements against nnU-Net's own network: scripts that print a table, never tests."""
+"""A cross-validation of systems: its specification, its jobs on Snakemake, and what is recorded of each."""

@@ -1,170 +1,197 @@
-"""What a job is: commands that are missing a result, jobs that must be done before, and what is kept afterwards."""
+"""Runs one command of nnU-Net as a job of the benchmark, and notes how long it took, where, and at what cost.
+
+``python -m nnunetv2_eccam.benchmark.job --log FILE --record FILE [--made-from FILE ...] -- COMMAND ...``
+
+The Snakefile calls it. It adds to the command what Snakemake does not know: a training that was stopped goes on from
+its checkpoint, a prediction keeps the cases that are whole, a GPU is chosen that no other job uses, and a command that
+an earlier run has left running is waited for.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import argparse
+import contextlib
+import fcntl
+import gzip
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from nnunetv2_eccam.benchmark.attempts import Attempt, Attempts
-from nnunetv2_eccam.benchmark.places import Place
-from nnunetv2_eccam.demo.progress import Progress
-from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.benchmark.energy import EnergyMeter
+from nnunetv2_eccam.benchmark.records import complete_training_record, machine_record, record_of, stamp
 from nnunetv2_eccam.files import read_json, write_json
 
-Command = tuple[str, ...]
-"""A command's name and arguments, as a user would type them."""
+GPUS = "nnUNet_eccam_gpus"
+"""Set by ``nnUNetv2_eccam benchmark`` on one machine: the GPUs of each job that may run at once, as ``0;1``."""
+
+LAST_LINES = 20
+"""How many lines of a failed command's log are shown."""
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a job may use.
-
-    Args:
-        device: ``cpu``, ``cuda`` or ``mps``.
-        gpus: how many.
-        cpus: how many cores.
-        shared: whether its GPU may be another job's at the same time.
-    """
-
-    device: str = "cpu"
-    gpus: int = 0
-    cpus: int = 1
-    shared: bool = False
-
-
-@dataclass(frozen=True)
-class Job(ABC):
-    """A job: it can be pickled, and everything else about it is on the disk.
-
-    Args:
-        place: the system, data set and repeat.
-        part: ``fold_0`` or ``test``.
-        resources: what it may use.
-    """
-
-    place: Place
-    part: str
-    resources: Resources
-
-    kind = ""
-    """In words: train, predict, score."""
-
-    @property
-    def name(self) -> str:
-        """A name that is its own, and a folder's."""
-        return self.place.job_name(self.kind, self.part)
-
-    @property
-    def title(self) -> str:
-        """What a reader needs to tell it from the others."""
-        repeat = f" repeat {self.place.repeat}" if self.place.repeat else ""
-        part = self.part.replace("_", " ")
-        return f"{self.kind} {self.place.dataset} {self.place.configuration} {self.place.trainer} {part}{repeat}"
-
-    @property
-    def folder(self) -> Path:
-        """Its folder in the work folder."""
-        return self.place.folders.job(self.name)
-
-    @property
-    def log(self) -> Path:
-        """Everything that its commands print."""
-        return self.folder / "log.txt"
-
-    @property
-    def attempts(self) -> Attempts:
-        """The attempts at it."""
-        return Attempts(self.folder)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The names of the jobs that must be done before."""
-        return ()
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Whether its commands run a network."""
-        return self.kind != "score"
-
-    @abstractmethod
-    def missing(self) -> str | None:
-        """Say what it still has to make, or None if it is done."""
-
-    @abstractmethod
-    def commands(self) -> Sequence[Command]:
-        """Give the commands that make what is missing, in order."""
-
-    def settings(self) -> Mapping[str, str]:
-        """Give the environment variables that are set for its commands alone."""
-        return settings_of(self)
-
-    def prepare(self) -> None:  # noqa: B027
-        """Make the folders that its commands need, and remove what they must not find."""
-
-    def kept(self) -> Iterable[Path]:
-        """Give the files from which a further attempt would go on."""
-        return ()
-
-    def may_go_on(self, began: Attempt) -> bool:
-        """Say whether an attempt that was stopped has brought it further, so that another may finish it."""
-        since = float(began.content.get("began_at", 0))
-        return any(file.is_file() and file.stat().st_mtime > since for file in self.kept())
-
-    def log_of(self, attempt: Attempt | None) -> Path:
-        """Give the log of an attempt, which may be another benchmark's, or of a machine that names it otherwise."""
-        named = Path(str(attempt.content.get("log"))) if attempt else self.log
-        return named if named.is_file() else self.log
-
-    def progress(self) -> Progress:
-        """Give what makes sense of its commands' output."""
-        return Progress()
-
-    @abstractmethod
-    def finish(self, record: Mapping[str, Any]) -> None:
-        """Put results and record where they belong, after its commands have succeeded.
-
-        Args:
-            record: when, where and with what the commands ran.
-        """
-
-    def inputs(self) -> dict[str, Any]:
-        """Give what its result depends on beside the commands before: a change makes it be done again."""
-        return {}
-
-    def note(self, name: str, inputs: Mapping[str, Any]) -> None:
-        """Note inputs in its folder, as ``begun`` or ``done`` with."""
-        write_json(self.folder / f"{name}.json", inputs)
-
-    def is_noted(self, name: str) -> bool:
-        """Say whether the inputs of now are those that were noted."""
-        file = self.folder / f"{name}.json"
-        try:
-            return file.is_file() and bool(read_json(file) == self.inputs())
-        except UserError:  # half a file, of a machine that went down
-            return False
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a job; give the command's exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--log", type=Path, required=True, help="where the command's output is appended")
+    parser.add_argument("--record", type=Path, required=True, help="JSON file, written when the command has succeeded")
+    parser.add_argument("--made-from", type=Path, nargs="*", default=[], help="files that a prediction depends on")
+    words = list(sys.argv[1:] if words is None else words)
+    given, command = parser.parse_args(words[: words.index("--")]), words[words.index("--") + 1 :]
+    given.record.parent.mkdir(parents=True, exist_ok=True)
+    given.log.parent.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # on the way out, the command is ended
+    fold = given.record.parent.parent if command[0] == "nnUNetv2_train" else None
+    with _alone(given.record.with_suffix(".lock")) as lock:
+        if fold is not None:
+            more = training_options(fold)
+            if more is None:
+                return 0
+            command += more
+        elif given.made_from:
+            keep_whole_predictions(Path(str(_value(command, "-o"))), given.made_from)
+        return _run(command, given.record, given.log, lock, fold)
 
 
-def stamp(file: Path) -> list[int] | None:
-    """Tell a file's state apart from its earlier and later ones: bytes, and nanoseconds of its last change."""
+def training_options(fold: Path) -> tuple[str, ...] | None:
+    """Say how ``nnUNetv2_train`` goes on with a fold, by what lies in its folder; None if nothing is left to do."""
+    if (fold / "checkpoint_final.pth").is_file():
+        return None if (fold / "validation" / "summary.json").is_file() else ("--val",)
+    return ("--c",) if any((fold / f"checkpoint_{kind}.pth").is_file() for kind in ("latest", "best")) else ()
+
+
+def keep_whole_predictions(folder: Path, made_from: Sequence[Path]) -> None:
+    """Make a prediction's folder ready to go on with: empty if its models have changed, and without half files."""
+    noted, now = folder / "made_from.json", {str(file): stamp(file) for file in made_from}
+    if not noted.is_file() or read_json(noted) != now:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_json(noted, now)
+    for file in folder.iterdir():
+        # Only a compressed file can tell that it was cut off; of the others, all are predicted again.
+        if file.suffix != ".json" and not _is_whole(file):
+            file.unlink()
+
+
+def _is_whole(file: Path) -> bool:
     try:
-        found = file.stat()
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
+        with gzip.open(file) as stream:
+            while stream.read(1 << 22):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
 
 
-def settings_of(job: Job) -> dict[str, str]:
-    """Set how many cores a job's commands use, and where they find and put things."""
-    settings = {}
-    if job.place.repeat:
-        settings["nnUNet_results"] = str(job.place.results)
-    if job.resources.device == "cpu" or not job.uses_gpu:
-        # On a CPU, nnU-Net sets the threads to the number of cores that Python gives it, whatever OMP_NUM_THREADS says;
-        # that number has a variable too, which nnU-Net's programs follow before Python 3.13 by our look-up. Never
-        # OMP_THREAD_LIMIT: oneDNN waits for ever for the threads that it then does not get.
-        threads = str(job.resources.cpus)
-        settings |= {"OMP_NUM_THREADS": threads, "PYTHON_CPU_COUNT": threads}
-    return settings
+def _run(command: list[str], record: Path, log: Path, lock: int | None, fold: Path | None) -> int:
+    """Run a command and keep its record."""
+    noted = record.with_suffix(".attempts.json")
+    before: list[dict[str, Any]] = read_json(noted) if noted.is_file() else []
+    attempt = {**machine_record(), "commands": [shlex.join(command)], "started": _now()}
+    # Written first: of an attempt that is killed it is then known that it was, and how long it took is not.
+    write_json(noted, [*before, attempt])
+    began = time.monotonic()
+    device = _value(command, "-device")
+    with _own_gpus(device) as (gpus, shared), log.open("ab") as stream, EnergyMeter("" if shared else gpus) as meter:
+        try:
+            code = _wait(command, gpus, stream, lock)
+        finally:
+            attempt |= {"seconds": round(time.monotonic() - began, 1), "finished": _now()}
+    attempt |= {"device": device, "energy_joules": meter.joules, "gpu": meter.name}
+    if shared:
+        attempt["energy_note"] = "the GPU was shared with other jobs, so its energy is not this job's"
+    if code:
+        write_json(noted, [*before, attempt])
+        lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
+        print(f"{command[0]} failed (exit code {code}). The last lines of {log}:", file=sys.stderr)
+        print(*(f"  {line}" for line in lines[-LAST_LINES:]), sep="\n", file=sys.stderr)
+        return code if code > 0 else 128 - code
+    content = record_of([*before, attempt])
+    if fold is not None:
+        content = complete_training_record(fold, content)
+    else:
+        content["predict_seconds"] = content["seconds"]
+    write_json(record, content)
+    noted.unlink()
+    return 0
+
+
+def _wait(command: Sequence[str], gpus: str, log: IO[bytes], lock: int | None) -> int:
+    """Run a command to its end, and end it with all its workers when this process is to end."""
+    chosen = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
+    log.write(f"=== {_now()}\n$ {shlex.join(command)}\n".encode())
+    log.flush()
+    # A session of its own, whose members are its workers. It keeps the lock though this process should be killed.
+    process = subprocess.Popen(
+        command, env={**os.environ, **chosen, "PYTHONUNBUFFERED": "1"}, stdin=subprocess.DEVNULL, stdout=log,
+        stderr=subprocess.STDOUT, start_new_session=True, pass_fds=() if lock is None else (lock,),
+    )  # fmt: skip
+    try:
+        return process.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, number)
+                process.wait(timeout=10)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[int | None]:
+    """Hold a file's lock while the block runs: the system gives it up with the last process that has it.
+
+    A shared disk that has no locks gives None.
+    """
+    with file.open("w") as stream:
+        try:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"another process works in {file.parent}; waiting for its end", file=sys.stderr, flush=True)
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError:
+            yield None
+        else:
+            yield stream.fileno()
+
+
+@contextmanager
+def _own_gpus(device: str | None) -> Iterator[tuple[str, bool]]:
+    """Take GPUs that no other job has: as ``CUDA_VISIBLE_DEVICES`` names them, and whether they are shared.
+
+    A cluster's queue chooses them itself.
+    """
+    places = [place for place in os.environ.get(GPUS, "").split(";") if place]
+    if not places or device != "cuda":
+        yield os.environ.get("CUDA_VISIBLE_DEVICES", "") if device == "cuda" else "", False
+        return
+    while True:
+        for number, gpus in enumerate(places):
+            with Path(f".gpu_{number}.lock").open("w") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield gpus, places.count(gpus) > 1
+                return
+        time.sleep(1)
+
+
+def _value(command: Sequence[str], option: str) -> str | None:
+    return command[command.index(option) + 1] if option in command else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

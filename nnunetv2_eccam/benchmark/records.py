@@ -8,17 +8,27 @@ import socket
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_eccam.benchmark.attempts import DONE, Attempt
-from nnunetv2_eccam.benchmark.places import OWN
+from nnunetv2_eccam.benchmark.spec import Spec
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import read_json, write_json
+from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
 
 PACKAGES = ("nnunetv2", "nnunetv2_eccam", "torch", "numpy", "dynamic_network_architectures")
+MACHINE = ("hostname", "cpu", "cores", "system", "versions")
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """What batch norm keeps in a network's state beside its parameters."""
+
+
+def stamp(file: Path) -> list[int] | None:
+    """Tell a file's state apart from its earlier and later ones: bytes, and nanoseconds of its last change."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
 
 
 def versions() -> dict[str, str | None]:
@@ -32,52 +42,34 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def processor() -> str:
-    """Name this machine's processor."""
+def machine_record() -> dict[str, Any]:
+    """Describe this machine and its software."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def machine_record() -> dict[str, Any]:
-    """Describe this machine and its software."""
     return {
         "hostname": socket.gethostname(),
-        "cpu": processor(),
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "versions": versions(),
     }
 
 
-def record_of(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """Sum up the attempts that made a result together.
-
-    Args:
-        attempts: at a job, in order, the last of which has just succeeded; those up to an earlier success made an
-            earlier result and are left out.
-    """
-    chain: list[Attempt] = []
-    for attempt in attempts[:-1]:
-        chain = [] if attempt.outcome == DONE else [*chain, attempt]
-    chain.append(attempts[-1])
-    last = chain[-1].content
-    energies = [attempt.content.get("energy_joules") for attempt in chain if attempt.seconds]
-    measured = [energy for energy in energies if energy is not None]
+def record_of(attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum up the attempts that made a result together; of one that was killed, time and energy are not known."""
+    last = attempts[-1]
+    energies = [attempt.get("energy_joules") for attempt in attempts]
     return {
-        "seconds": round(sum(attempt.seconds for attempt in chain), 1),
-        "energy_joules": sum(measured) if energies and len(measured) == len(energies) else None,
-        "energy_note": last.get("energy_note"),
-        "device": last.get("device"),
-        "gpu": last.get("gpu"),
-        **{key: last.get(key) for key in ("hostname", "cpu", "cores", "system", "versions")},
-        "started": chain[0].content.get("started"),
+        "seconds": round(sum(attempt.get("seconds") or 0 for attempt in attempts), 1),
+        "energy_joules": None if None in energies else sum(energy or 0 for energy in energies),
+        **{key: last.get(key) for key in ("energy_note", "device", "gpu", *MACHINE)},
+        "started": attempts[0].get("started"),
         "finished": last.get("finished"),
-        "commands": [command for attempt in chain for command in attempt.content.get("commands", ())],
-        "attempts": len(chain),
+        "commands": [command for attempt in attempts for command in attempt.get("commands", ())],
+        "attempts": len(attempts),
     }
 
 
@@ -88,13 +80,12 @@ def complete_training_record(fold: Path, record: Mapping[str, Any]) -> dict[str,
         fold: the trained fold's folder.
         record: of :func:`record_of`.
     """
-    from nnunetv2_eccam.benchmark.job import stamp
     from nnunetv2_eccam.report.training_logs import read_training_logs
 
     epochs = read_training_logs(fold)
     by_logs = round(sum(epoch.seconds for epoch in epochs if epoch.seconds == epoch.seconds), 1)
     measured = float(record.get("seconds") or 0)
-    # The commands' time holds the epochs', unless the training was begun by hand, before the benchmark.
+    # The commands' time holds the epochs', unless the training was begun by hand, or a part of it was killed.
     whole = measured >= by_logs and measured > 0
     debug = _debug(fold)
     return {
@@ -116,9 +107,7 @@ def training_record(fold: Path) -> dict[str, Any]:
     Args:
         fold: its folder.
     """
-    from nnunetv2_eccam.benchmark.job import stamp
-
-    file = fold / OWN / "record.json"
+    file = fold / "eccam_benchmark" / "record.json"
     if file.is_file():
         record = read_json(file)
         if isinstance(record, dict) and record.get("checkpoint") == stamp(fold / "checkpoint_final.pth"):
@@ -132,10 +121,18 @@ def training_record(fold: Path) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def write_record(file: Path, record: Mapping[str, Any]) -> None:
-    """Write a record, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, dict(record))
+def write_training_records(work: Path, spec: Spec) -> None:
+    """Write WORK/records/.../fold_K.json of each fold that is trained, where it is not there for this checkpoint."""
+    for repeat, dataset, system, number in product(range(spec.repeats), spec.datasets, spec.trainers, spec.folds):
+        results = work / f"repeat_{repeat}" / "nnUNet_results" if repeat else nnunet_folder("nnUNet_results")
+        model = f"{system.trainer}__{spec.plans}__{system.configuration}"
+        fold = results / dataset / model / f"fold_{number}"
+        folder = work / "records" / f"repeat_{repeat}" / dataset / system.configuration / system.trainer
+        target = folder / f"fold_{number}.json"
+        checkpoint = stamp(fold / "checkpoint_final.pth")
+        if checkpoint and not (target.is_file() and read_json(target).get("checkpoint") == checkpoint):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(target, training_record(fold))
 
 
 def count_parameters(checkpoint: Path) -> int | None:
@@ -162,7 +159,7 @@ def count_parameters(checkpoint: Path) -> int | None:
 
 
 def _debug(fold: Path) -> dict[str, Any]:
-    """Read what nnU-Net notes of its surroundings when a training starts."""
+    """Read what nnU-Net notes of machine and network when a training starts."""
     try:
         content = read_json(fold / "debug.json")
     except UserError:

@@ -141,7 +141,7 @@ class Run(_Part):
 
     Attributes:
         engine: ``local`` or ``slurm``.
-        jobs: at most so many at once; with SLURM, in its queue.
+        jobs: at most so many at once; with SLURM, in its queue. None: one for each GPU, and one without GPUs.
         gpus: of one training or prediction.
         cpus: cores of one job; None: this machine's shared among its jobs, or one with SLURM.
         hours: SLURM's time limit of a job; a training that needs more goes on in another job.
@@ -152,7 +152,7 @@ class Run(_Part):
     """
 
     engine: Literal["local", "slurm"] = "local"
-    jobs: Count = 1
+    jobs: Count | None = None
     gpus: Annotated[int, Field(ge=0)] = 0
     cpus: Count | None = None
     hours: Positive | None = None

@@ -1,7 +1,10 @@
 """Run the main job from a download to a picture, through the commands that a user would type.
 
+  nnUNetv2_eccam demo
+  nnUNetv2_eccam demo --data ~/Downloads/Task02_Heart --work-dir heart_demo
+
 Without --data, the download is a phantom that is generated: MR-like volumes of an atrium among chambers
-and vessels as bright as it is. Each command is echoed before it runs. What an earlier run with the same
+and vessels as bright as it is. Each command is shown before it runs. What an earlier run with the same
 options has finished is not done again.
 """
 
@@ -12,42 +15,45 @@ import os
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nnunetv2_eccam.demo.journal import Journal, open_work_folder, remove
-from nnunetv2_eccam.demo.runner import echo, ended_by_signal, run_command, script
-from nnunetv2_eccam.demo.steps import CONFIGURATIONS, Job, Step, count_labelled, steps_of
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.files import write_json
+
+CONFIGURATIONS = {
+    "2d": None,
+    "2d_eccam_trial": "trial",
+    "2d_unet_trial": "trial",
+    "2d_eccam": "practical",
+    "2d_eccam_paper": "paper_cardiac",
+}
+"""The configurations that can be trained, and the override that adds each to the plans."""
 
 PHANTOM_LABELLED, PHANTOM_UNLABELLED = 16, 2
-PHANTOM_FOLDER = "Task502_HeartPhantom"
 FOLDS = 5
 """nnU-Net splits the cases it trains on into this many folds, and needs a case for each."""
-ROWS = 4
-"""How many cases the picture shows at most."""
+
+SNAKEFILE = Path(__file__).with_name("workflow") / "Snakefile"
+OPTIONS = "demo.json"
+"""The run's options; the file also marks a folder as one that the demonstration may empty."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("--data", type=Path, metavar="FOLDER",
-                        help="an unpacked Task02_Heart of the Medical Segmentation Decathlon (default: "
-                        "a phantom)")
-    parser.add_argument("--work-dir", type=Path, default=Path("eccam_demo"), metavar="DIR",
-                        help="where everything is written (default: %(default)s)")
-    parser.add_argument("--configuration", default="2d_eccam_trial", choices=CONFIGURATIONS,
-                        help="configuration to train, of nnU-Net's plans or of this package's overrides "
-                        "(default: %(default)s)")
-    parser.add_argument("--trainer", metavar="CLASS",
-                        help="trainer (default: nnUNetTrainerECCaM_5epochs, with --data _10epochs)")
-    parser.add_argument("--hold-out", type=int, default=4, metavar="N",
-                        help="labelled cases to keep from training and evaluate on (default: %(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
-                        help="auto: cuda where there is one, else cpu (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0,
-                        help="which phantom, and which cases are held out (default: %(default)s)")
-    parser.add_argument("--restart", action="store_true", help="forget what an earlier run has done")
+    add = parser.add_argument
+    add("--data", type=Path, metavar="FOLDER",
+        help="an unpacked Task02_Heart of the Medical Segmentation Decathlon (default: a phantom)")  # fmt: skip
+    add("--work-dir", type=Path, default=Path("eccam_demo"), metavar="DIR",
+        help="where everything is written (default: %(default)s)")  # fmt: skip
+    add("--configuration", default="2d_eccam_trial", choices=CONFIGURATIONS,
+        help="of nnU-Net's plans, or of this package's overrides (default: %(default)s)")  # fmt: skip
+    add("--trainer", metavar="CLASS", help="trainer (default: nnUNetTrainerECCaM_5epochs, with --data _10epochs)")
+    add("--hold-out", type=int, default=4, metavar="N",
+        help="labelled cases to keep from training and evaluate on (default: %(default)s)")  # fmt: skip
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+        help="auto: cuda where there is one, else cpu (default: %(default)s)")  # fmt: skip
+    add("--seed", type=int, default=0, help="which phantom, and which cases are held out (default: %(default)s)")
+    add("--restart", action="store_true", help="forget what an earlier run has done")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,32 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: an option is wrong or a command has failed.
     """
-    job = _job(arguments)
-    journal = open_work_folder(job.work, arguments.restart)
-    with ended_by_signal():
-        try:
-            if arguments.data is None:
-                _generate(job, journal)
-            _run_steps(job, journal)
-        except (KeyboardInterrupt, UserError):
-            print("\nRun the same command again to go on from here, or with --restart to begin anew.",
-                  file=sys.stderr)
-            raise
-        _report(job, journal)
-    return 0
+    from nnunetv2_eccam.benchmark.run_snakemake import run_snakemake
 
-
-def _job(arguments: argparse.Namespace) -> Job:
-    """Check the options and turn them into a job, before anything is written."""
     work = Path(os.path.abspath(arguments.work_dir.expanduser()))
-    phantom = arguments.data is None
-    if phantom:
-        download, labelled = work / "download" / PHANTOM_FOLDER, PHANTOM_LABELLED
-    else:
-        download = Path(os.path.abspath(arguments.data.expanduser()))
-        labelled = count_labelled(download)
-        if download.is_relative_to(work):
-            raise UserError(f"{download} lies in the work folder {work}; give another --work-dir")
+    data = Path(os.path.abspath(arguments.data.expanduser())) if arguments.data else None
+    if data and data.is_relative_to(work):
+        raise UserError(f"{data} lies in the work folder {work}; give another --work-dir")
+    labelled = count_labelled(data) if data else PHANTOM_LABELLED
     if not 1 <= arguments.hold_out <= labelled - FOLDS:
         raise UserError(
             f"--hold-out {arguments.hold_out}: of {labelled} labelled cases, 1 to {labelled - FOLDS} can be "
@@ -89,12 +76,70 @@ def _job(arguments: argparse.Namespace) -> Job:
         )
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: a seed is 0 or more")
-    return Job(
-        work, download, 502 if phantom else 2, "HeartPhantom" if phantom else "Heart",
-        arguments.configuration,
-        arguments.trainer or ("nnUNetTrainerECCaM_5epochs" if phantom else "nnUNetTrainerECCaM_10epochs"),
-        _device(arguments.device), arguments.hold_out, arguments.seed,
-    )
+    open_work_folder(work)
+    write_json(work / OPTIONS, {
+        "data": str(data) if data else "", "labelled": labelled, "unlabelled": PHANTOM_UNLABELLED,
+        "dataset": "Dataset002_Heart" if data else "Dataset502_HeartPhantom",
+        "configuration": arguments.configuration, "override": CONFIGURATIONS[arguments.configuration],
+        "trainer": arguments.trainer or f"nnUNetTrainerECCaM_{10 if data else 5}epochs",
+        "device": _device(arguments.device), "hold_out": arguments.hold_out, "seed": arguments.seed,
+    })  # fmt: skip
+    variables = {name: str(work / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    # Each worker process imports torch anew, and compiling takes longer than a few short epochs.
+    variables |= {"nnUNet_def_n_proc": str(min(2, os.cpu_count() or 1)), "nnUNet_compile": "f"}
+    os.environ.pop("nnUNet_n_proc_DA", None)  # the user's 0, good for training, would break the planning
+    print(f"In a shell of your own, the commands need:\ncd {shlex.quote(str(work))}")
+    print(*(f"export {name}={shlex.quote(value)}" for name, value in variables.items()), sep="\n")
+    print(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"', flush=True)
+    anew = ["--forceall"] if arguments.restart else []
+    code = run_snakemake(SNAKEFILE, work, ["--cores", "all", "--quiet", "host", "reason", *anew], variables)
+    if code:
+        advice = "Run the same command again to go on from here, or with --restart to begin anew."
+        print(f"\n{advice}", file=sys.stderr)
+        if code == 130:
+            raise KeyboardInterrupt
+        raise UserError("a command has failed; see above")
+    print(f"\n{(work / 'results.txt').read_text(encoding='utf-8')}")
+    print(f"Table:   {work / 'scores_volume.csv'}\nPicture: {work / 'demo.png'}")
+    return 0
+
+
+def open_work_folder(folder: Path) -> None:
+    """Create a work folder, or open one that an earlier run has left.
+
+    Raises:
+        UserError: it is not a folder, cannot be written to, or holds things of somebody else's.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / OPTIONS).exists():
+            raise UserError(f"{folder} is not empty and not a work folder of this command; give another --work-dir")
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            (folder / name).mkdir(exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder} is not a folder; give another --work-dir") from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to: {error.strerror}; give another --work-dir") from error
+
+
+def count_labelled(download: Path) -> int:
+    """Check that a folder is laid out as an MSD download, and count its labelled cases.
+
+    Raises:
+        UserError: it is missing, laid out otherwise, or has no labelled case.
+    """
+    if not download.is_dir():
+        raise UserError(f"{download} is not a folder; --data names an unpacked download, as Task02_Heart")
+    missing = [name for name in ("dataset.json", "imagesTr", "labelsTr") if not (download / name).exists()]
+    if missing:
+        raise UserError(
+            f"{download} is not laid out as an MSD download: {', '.join(missing)} missing; "
+            "--data names the folder that holds dataset.json, imagesTr and labelsTr"
+        )
+    cases = [{path.name for path in (download / part).glob("[!.]*.nii.gz")} for part in ("imagesTr", "labelsTr")]
+    if not cases[0] & cases[1]:
+        raise UserError(f"{download} has no labelled case: no NIfTI file is in both imagesTr and labelsTr")
+    return len(cases[0] & cases[1])
 
 
 def _device(asked: str) -> str:
@@ -103,92 +148,3 @@ def _device(asked: str) -> str:
     # Asked of another process, since torch would stay in this one's memory throughout the training.
     question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     return "cuda" if subprocess.run([sys.executable, "-c", question], check=False).returncode == 0 else "cpu"
-
-
-def _generate(job: Job, journal: Journal) -> None:
-    from nnunetv2_eccam.demo.phantom_folder import write_phantom
-
-    def generate() -> None:
-        remove(job.download)
-        write_phantom(job.download, PHANTOM_LABELLED, PHANTOM_UNLABELLED, job.seed)
-
-    options = [str(job.download), str(PHANTOM_LABELLED), str(PHANTOM_UNLABELLED), str(job.seed)]
-    if not journal.skip("phantom", options):
-        print(f"Generating a phantom of {PHANTOM_LABELLED} labelled cases in {job.download}", flush=True)
-        journal.begin("phantom", options)
-        _timed(journal, "phantom", generate)
-
-
-def _run_steps(job: Job, journal: Journal) -> None:
-    steps = steps_of(job)
-    for step in steps:
-        script(step.command[0])  # all are there, before the first one takes its time
-    for base in job.base_folders().values():
-        base.mkdir(exist_ok=True)
-    print("\nIn a shell of your own, these commands need:")
-    for name, value in job.variables().items():
-        print(f"export {name}={shlex.quote(value)}")
-    folder = str(Path(sys.executable).parent)
-    if folder not in os.environ.get("PATH", "").split(os.pathsep):
-        print(f'export PATH={shlex.quote(folder)}:"$PATH"')
-    for step in steps:
-        print()
-        if journal.skip(step.name, _options(step)):
-            echo(step.command, step.settings)
-            print("  done before")
-        else:
-            _run_step(step, job, journal)
-
-
-def _options(step: Step) -> list[str]:
-    return [f"{name}={value}" for name, value in step.settings.items()] + list(step.command)
-
-
-def _run_step(step: Step, job: Job, journal: Journal) -> None:
-    begun_before = journal.begin(step.name, _options(step))
-    more = step.resume() if step.resume and begun_before else ()
-    if not more:
-        remove(*step.clears)
-    command = (*step.command, *more)
-    echo(command, step.settings)
-
-    def execute() -> None:
-        run_command(command, _environment(job, step.settings), job.work / "logs" / f"{step.name}.txt",
-                    step.progress())
-
-    _timed(journal, step.name, execute)
-
-
-def _environment(job: Job, settings: Mapping[str, str]) -> dict[str, str]:
-    inherited = dict(os.environ)
-    inherited.pop("nnUNet_n_proc_DA", None)  # the user's 0, good for training, would break the planning
-    # Unbuffered, so that the progress is shown when it is made.
-    return {**inherited, **job.variables(), **settings, "PYTHONUNBUFFERED": "1"}
-
-
-def _timed(journal: Journal, name: str, action: Callable[[], None]) -> None:
-    began = time.monotonic()
-    action()
-    seconds = time.monotonic() - began
-    journal.finish(seconds)
-    print(f"  {name} took {seconds:.0f} s", flush=True)
-
-
-def _report(job: Job, journal: Journal) -> None:
-    """Print the table and write it and the picture into the work folder."""
-    from nnunetv2_eccam.demo.picture import draw_picture, load_slice
-    from nnunetv2_eccam.demo.results import SUFFIX, read_results, table, write_csv
-
-    results = read_results(job.predictions / "summary.json")
-    write_csv(results, job.work / "results.csv")
-    draw_picture(
-        [load_slice(each.case, job.raw / "imagesTs" / f"{each.case}_0000{SUFFIX}",
-                    job.raw / "labelsTs" / f"{each.case}{SUFFIX}", job.predictions / f"{each.case}{SUFFIX}")
-         for each in results[:ROWS]],
-        job.work / "demo.png",
-    )
-    seconds = journal.seconds()
-    print(f"\n{table(results)}\n")
-    print("Seconds:", ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()),
-          f"- {sum(seconds.values()):.0f} in all")
-    print(f"Table:   {job.work / 'results.csv'}\nPicture: {job.work / 'demo.png'}")

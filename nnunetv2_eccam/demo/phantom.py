@@ -1,4 +1,6 @@
-"""The phantom: MR-like volumes with an atrium among chambers and vessels that look like it.
+"""The phantom: MR-like volumes with an atrium among chambers and vessels that look like it, laid out as a download.
+
+``python -m nnunetv2_eccam.demo.phantom FOLDER LABELLED UNLABELLED SEED`` writes it.
 
 Intensity alone does not find the atrium: the ventricles, the right atrium and the great vessels draw
 their brightness and texture from the same distribution, and make up several times its volume. What sets
@@ -11,11 +13,17 @@ described in millimetres around the heart's centre, so it is the same for every 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
+from tqdm import tqdm
+
+from nnunetv2_eccam.files import write_json, written_whole
 
 Array = npt.NDArray[np.float32]
 
@@ -50,7 +58,7 @@ class Structure(NamedTuple):
     coat_signal: float = WALL
 
 
-SURROUNDINGS = (
+NEIGHBOURS = (
     Structure(Ellipsoid((76, -4, 0), (40, 56, 90)), LUNG),
     Structure(Ellipsoid((-78, -8, 0), (38, 52, 90)), LUNG),
     Structure(Ellipsoid((14, 16, -62), (52, 44, 28)), LIVER),
@@ -116,7 +124,7 @@ def generate_case(seed: int, number: int) -> Case:
     points = _warp(_patient_points(rng, spacing, size), rng)
     signal = np.full(size, TISSUE, np.float32)
     edge = spacing[0]
-    for structure in SURROUNDINGS + LOOK_ALIKES:
+    for structure in NEIGHBOURS + LOOK_ALIKES:
         shape = _vary(structure.shape, rng)
         level = structure.signal * rng.normal(1, 0.05)
         distance = surface_distance(points, shape)
@@ -245,3 +253,66 @@ def _sensitivity(size: tuple[int, ...], rng: np.random.Generator) -> Array:
     slope, bend = rng.uniform(-0.14, 0.14, 3), rng.uniform(-0.1, 0.1, 3)
     field = sum(float(a) * axis + float(b) * axis**2 for a, b, axis in zip(slope, bend, axes, strict=True))
     return np.asarray(np.exp(field), np.float32)
+
+
+STRAY_FILE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(152)
+"""What macOS puts beside a file under the name ``._FILE``; the real downloads hold some of these."""
+
+
+def write_phantom(folder: Path, labelled: int, unlabelled: int, seed: int) -> None:
+    """Write a phantom data set: imagesTr, labelsTr, imagesTs, dataset.json and one stray ``._`` file.
+
+    The headers are those of the real download: images int16, labels uint8, an sform with code 2
+    ("aligned"), no qform. The axes grow to the right, front and head, in mm.
+    ``dataset.json`` is written last: where it lies, the data set is complete.
+
+    Args:
+        folder: where to write; created when missing.
+        labelled: number of cases with a label.
+        unlabelled: number of cases without.
+        seed: the same seed gives the same cases.
+    """
+    for name in ("imagesTr", "labelsTr", "imagesTs"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    names = [f"phantom_{number:03d}" for number in range(1, labelled + unlabelled + 1)]
+    for index, name in enumerate(tqdm(names, desc="phantom cases", unit="case", disable=None)):
+        case = generate_case(seed, index + 1)
+        images = "imagesTr" if index < labelled else "imagesTs"
+        save_volume(case.image, case.spacing, folder / images / f"{name}.nii.gz")
+        if index < labelled:
+            save_volume(case.label, case.spacing, folder / "labelsTr" / f"{name}.nii.gz")
+    (folder / "imagesTr" / f"._{names[0]}.nii.gz").write_bytes(STRAY_FILE)
+    write_json(folder / "dataset.json", _description(names[:labelled], names[labelled:]))
+
+
+def save_volume(voxels: npt.NDArray[Any], spacing: tuple[float, float, float], target: Path) -> None:
+    """Save an (x, y, z) array as NIfTI, with the origin in its centre."""
+    affine = np.diag((*spacing, 1.0))
+    affine[:3, 3] = -(np.array(voxels.shape) - 1) / 2 * spacing
+    image = nibabel.Nifti1Image(voxels, None)
+    image.header.set_zooms(spacing)
+    image.set_sform(affine, code="aligned")
+    image.set_qform(None, code="unknown")
+    with written_whole(target) as partial:
+        nibabel.save(image, partial)
+
+
+def _description(labelled: list[str], unlabelled: list[str]) -> dict[str, Any]:
+    """Give the content of ``dataset.json``, with the keys of the real download, in their order."""
+    return {
+        "name": "LeftAtriumPhantom",
+        "description": "Left Atrium, generated phantom",
+        "tensorImageSize": "3D",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "left atrium"},
+        "numTraining": len(labelled),
+        "numTest": len(unlabelled),
+        "training": [
+            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in labelled
+        ],
+        "test": [f"./imagesTs/{name}.nii.gz" for name in unlabelled],
+    }
+
+
+if __name__ == "__main__":
+    write_phantom(Path(sys.argv[1]), *map(int, sys.argv[2:5]))

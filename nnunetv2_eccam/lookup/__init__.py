@@ -12,9 +12,6 @@ prediction, so this package adds its own folder to that list, in every process t
    wherever nnU-Net looks the variable up. Nothing is written into nnU-Net's folder, no command of
    nnU-Net is replaced, and the processes that a program starts do not inherit anything.
 
-In the same moment, and only in programs of nnU-Net, ``PYTHON_CPU_COUNT`` is followed by Pythons before 3.13 too:
-nnU-Net's trainings on a CPU take their threads from it, and several at once need to share the cores.
-
-``nnUNet_eccam_lookup=0`` turns both off. By hand (``pip install --target``, a zipped environment,
+``nnUNet_eccam_lookup=0`` turns it off. By hand (``pip install --target``, a zipped environment,
 ``python -S``): ``export nnUNet_extTrainer="$(python -m nnunetv2_eccam trainer-path)"``.
 """

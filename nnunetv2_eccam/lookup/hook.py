@@ -1,7 +1,5 @@
 """The start-up hook: shows nnU-Net the folder with this package's trainers when nnU-Net is imported.
 
-And the number of cores to use, where the user has set one.
-
 Runs in every Python process of the environment, so it imports only what Python has loaded by then.
 """
 
@@ -19,9 +17,6 @@ VARIABLE = "nnUNet_extTrainer"
 
 SWITCH = "nnUNet_eccam_lookup"
 """Set to 0, false or no to turn the hook off."""
-
-CPU_COUNT = "PYTHON_CPU_COUNT"
-"""Python's own variable, from 3.13 on: the number of cores that a program is told of."""
 
 TRAINER_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ext")
 """The folder that nnU-Net is shown; one file in it re-exports the trainers by absolute import, so that
@@ -61,17 +56,6 @@ def show_trainer_folder() -> None:
         os.environ[VARIABLE] = with_trainer_folder(os.environ.get(VARIABLE))
 
 
-def follow_cpu_count() -> None:
-    """Give the number of cores that :data:`CPU_COUNT` says, as Python does from 3.13 on.
-
-    On a CPU nnU-Net takes as many threads as there are cores, whatever ``OMP_NUM_THREADS`` says; of two
-    trainings at once on one machine each would wait for the other at every barrier.
-    """
-    count = os.environ.get(CPU_COUNT, "")
-    if sys.version_info < (3, 13) and count.isdecimal() and int(count) > 0:
-        os.cpu_count = lambda: int(count)
-
-
 class _NnunetImport:
     """A finder that finds nothing: it notices the first import of nnU-Net's trainer search."""
 
@@ -80,7 +64,6 @@ class _NnunetImport:
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
             show_trainer_folder()
-            follow_cpu_count()
 
 
 def install() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
-from benchmark_stubs import NAME, FakeBase
 
 from nnunetv2_eccam.benchmark.spec import read_spec, read_yaml
-from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
 
 SMALL = {"datasets": [2], "configurations": ["2d"], "trainers": ["nnUNetTrainer"], "folds": [0], "device": "cpu"}
@@ -37,7 +34,7 @@ def test_defaults_are_written_out():
         "statistics": {"metric": "dsc", "confidence": 0.95, "bootstrap": 10000, "seed": 0, "reference_system": None},
         "published": {},
         "run": {
-            "engine": "local", "jobs": 1, "gpus": 0, "cpus": None, "hours": None, "memory_gb": None,
+            "engine": "local", "jobs": None, "gpus": 0, "cpus": None, "hours": None, "memory_gb": None,
             "partition": None, "cpu_partition": None, "slurm": {},
         },
     }  # fmt: skip
@@ -117,79 +114,3 @@ def test_a_file_that_is_no_specification(tmp_path, text, message):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         read_yaml(tmp_path / "x.yaml")
-
-
-@pytest.fixture
-def base(tmp_path, monkeypatch) -> FakeBase:
-    made = FakeBase(tmp_path).make()
-    made.use(monkeypatch.setattr)
-    for name, value in made.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return made
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("", "name a specification, or give data sets, configurations and trainers: -d, -c and -tr"),
-        ("-d 7 -c 2d -tr A", "there is no data set 7"),
-        ("-d 1 -c 2d_other -tr A", "has no configuration 2d_other (it has 2d, 2d_small, 3d_fullres"),
-        ("-d 1 -c 3d_lowres -tr A", "is not preprocessed for 3d_lowres; run nnUNetv2_plan_and_preprocess"),
-        ("-d 1 -c 3d_cascade_fullres -tr A", "is a cascade"),
-        ("-d 1 -c 3d_fullres -tr nnUNetTrainerECCaM_CENet", "has no network of 3 dimensions"),
-        ("-d 1 -c 2d -tr A -f 0 2 5", "folds: 2, 5 of Dataset001_Fake are beyond the 2 folds that"),
-        ("-d 1 -c 2d -tr A -p other", "has no other.json (it has nnUNetPlans: choose with -p)"),
-        ("-d 1 -c 2d -tr A -f 0 --work-dir preprocessed", "so it is not the work folder of a benchmark"),
-    ],
-)
-def test_what_does_not_exist_is_named_before_anything_starts(base, capsys, words, message):
-    assert main(["benchmark", *words.split(), *(["--device", "cpu"] if words else [])]) == 1
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
-    assert base.calls() == []
-
-
-def test_a_fold_beyond_nnunets_own_five(base, capsys):
-    (base.folder / "preprocessed" / NAME / "splits_final.json").unlink()
-    assert main(["benchmark", "-d", "1", "-c", "2d", "-tr", "A", "-f", "5", "--device", "cpu"]) == 1
-    assert "5 of Dataset001_Fake is beyond the 5 folds that nnU-Net makes (0 to 4); nnU-Net would split at random" in (
-        capsys.readouterr().err
-    )
-
-
-def test_a_test_label_without_an_image(base, capsys):
-    (base.folder / "raw" / NAME / "imagesTs" / "test_1_0000.nii.gz").unlink()
-    assert main(["benchmark", "-d", "1", "-c", "2d", "-tr", "A", "-f", "0", "--device", "cpu"]) == 1
-    assert "labels without an image" in capsys.readouterr().err
-
-
-def test_options_win_over_the_file(base, capsys):
-    (base.folder / "one.yaml").write_text("datasets: 1\nconfigurations: 2d\ntrainers: A\ndevice: cuda\n")
-    words = ["benchmark", "one.yaml", "-f", "0", "--device", "cpu", "-c", "2d_small", "--no-test", "--dry-run"]
-    assert main(words) == 0
-    out = capsys.readouterr().out
-    assert "nnUNetv2_train Dataset001_Fake 2d_small 0 -tr A -p nnUNetPlans -device cpu" in out
-    assert "nnUNetv2_predict" not in out
-    assert str(base.folder / "one_benchmark" / "jobs") in out
-
-
-def test_nnunet_is_asked_for_trainers_and_splits_in_one_process(nnunet_base, small_dataset):
-    from nnunetv2.utilities.crossval_split import generate_crossval_split
-
-    from nnunetv2_eccam.benchmark.preflight import ask
-
-    small_dataset("labels")
-    folder = nnunet_base / "preprocessed" / "Dataset900_Labels"
-    splits = folder / "splits_preflight.json"
-    trainers = ["nnUNetTrainer_1epoch", "nnUNetTrainerECCaM_UNet_CC_3epochs", "nnUNetTrainerNobody"]
-    with pytest.raises(UserError) as raised:
-        ask(trainers, {splits: folder / "nnUNetPlans_2d"}, "cpu")
-    assert str(raised.value) == (
-        "trainers: nnU-Net finds no trainer nnUNetTrainerNobody; nnUNetv2_eccam trainers lists this package's, "
-        "and nnUNet_extTrainer names folders with your own"
-    )
-    made = json.loads(splits.read_text())
-    splits.unlink()
-    assert made == generate_crossval_split([f"case_{i}" for i in range(6)], seed=12345, n_splits=5)

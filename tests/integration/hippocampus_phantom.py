@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from nnunetv2_eccam.demo.phantom import Array, Ellipsoid, Tube, paint, rotation, surface_distance
-from nnunetv2_eccam.demo.phantom_folder import save_volume
+from nnunetv2_eccam.demo.phantom import Array, Ellipsoid, Tube, paint, rotation, save_volume, surface_distance
 from nnunetv2_eccam.files import write_json
 
 DATASET = "Dataset004_Hippocampus"

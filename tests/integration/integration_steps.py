@@ -8,10 +8,13 @@ every fold, find the best, and do what nnU-Net's own inference instructions say.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,115 +110,61 @@ class IntegrationTest:
         return {**bases, "nnUNet_extTrainer": str(TRAINERS), "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step.
-
-    Attributes:
-        name: for the log file, the table and the screen.
-        work: does it.
-        needs: names of the steps that come before it.
-        inputs: what it depends on beside them; when that changes, it is done again.
-    """
-
-    name: str
-    work: Callable[[Shell], None]
-    needs: tuple[str, ...] = ()
-    inputs: tuple[Any, ...] = field(default=())
-
-
-def steps_of(test: IntegrationTest) -> list[Step]:
-    """List the steps of a test, each after those that it needs."""
-    data = Step("data", lambda _: _make_data(test), inputs=(test.training_cases, test.test_cases, test.seed))
-    steps = [data]
-    for scenario in test.scenarios:
-        convert = Step(f"{scenario} convert", _Convert(test, scenario), (data.name,))
-        plan = Step(f"{scenario} plan", _Plan(test, scenario), (convert.name,), (test.narrowing,))
-        preprocess = Step(f"{scenario} preprocess", _Preprocess(test, scenario), (plan.name,), test.configurations)
-        trainings = list(_trainings(test, scenario, preprocess.name))
-        names = tuple(step.name for step in trainings)
-        best = Step(f"{scenario} find best", _FindBest(test, scenario), names)
-        predict = Step(f"{scenario} predict", _Predict(test, scenario), (best.name,))
-        steps += [convert, plan, preprocess, *trainings, best, predict]
-    return steps
-
-
-def training_name(scenario: int, configuration: str, fold: int | str) -> str:
-    """Give the name of a training's step."""
-    return f"{scenario} train {configuration} fold {fold}"
-
-
-def _trainings(test: IntegrationTest, scenario: int, preprocess: str) -> Iterator[Step]:
-    """List a scenario's trainings; the second stage of a cascade needs all folds of the first.
+def in_order(configurations: Iterable[str]) -> list[str]:
+    """Put configurations in the order of their training: the second stage of a cascade needs all folds of the first.
 
     A training of one fold of the cascade takes the first stage's segmentations of its training cases, which are the
     validation cases of the other folds.
     """
-    for configuration in test.configurations:
-        before = PREVIOUS_STAGE.get(configuration)
-        needs = tuple(training_name(scenario, before, fold) for fold in test.folds) if before else ()
-        for fold in test.folds:
-            name = training_name(scenario, configuration, fold)
-            yield Step(name, Train(test, scenario, configuration, fold), (preprocess, *needs), (test.trainer,))
+    return [name for name in CONFIGURATIONS if name in configurations]
 
 
-def _make_data(test: IntegrationTest) -> None:
+def make_data(test: IntegrationTest) -> None:
+    """Write Dataset004_Hippocampus."""
     for base in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         (test.work / base).mkdir(parents=True, exist_ok=True)
     shutil.rmtree(test.work / "nnUNet_raw" / "Dataset004_Hippocampus", ignore_errors=True)
     write_dataset(test.work / "nnUNet_raw", test.training_cases, test.test_cases, test.seed)
 
 
-@dataclass(frozen=True)
-class _Scenario:
-    test: IntegrationTest
-    scenario: int
-
-
-class _Convert(_Scenario):
+def convert(test: IntegrationTest, scenario: int, shell: Shell) -> None:
     """Derive the scenario from Dataset004_Hippocampus by nnU-Net's script, which copies the test cases too."""
-
-    def __call__(self, shell: Shell) -> None:
-        shell.run("python", "-m", f"{CONVERSIONS}.{self.test.dataset(self.scenario)}")
-        raw = self.test.raw(self.scenario)
-        require([raw / "dataset.json"])
-        for part, number in (("imagesTr", self.test.training_cases), ("labelsTs", self.test.test_cases)):
-            found = len(list((raw / part).glob("*.nii.gz")))
-            if found != number:
-                raise UserError(f"{raw / part} has {found} cases; there should be {number}")
+    shell.run("python", "-m", f"{CONVERSIONS}.{test.dataset(scenario)}")
+    raw = test.raw(scenario)
+    require([raw / "dataset.json"])
+    for part, number in (("imagesTr", test.training_cases), ("labelsTs", test.test_cases)):
+        found = len(list((raw / part).glob("*.nii.gz")))
+        if found != number:
+            raise UserError(f"{raw / part} has {found} cases; there should be {number}")
 
 
-class _Plan(_Scenario):
+def plan(test: IntegrationTest, scenario: int, shell: Shell) -> None:
     """Plan, add the low resolution and the cascade by nnU-Net's script, and narrow the networks.
 
     Narrower networks are ours: those of the plans are slow on a CPU.
     """
-
-    def __call__(self, shell: Shell) -> None:
-        number = str(self.scenario)
-        shutil.rmtree(self.test.preprocessed(self.scenario), ignore_errors=True)
-        shell.run("nnUNetv2_plan_and_preprocess", "-d", number, "--no_pp", "-npfp", "1")
-        shell.run("python", "-m", ADD_CASCADE, "-d", number)
-        file = self.test.preprocessed(self.scenario) / f"{PLANS}.json"
-        plans = read_json(file)
-        for configuration in plans["configurations"].values():
-            if "architecture" in configuration:
-                arguments = configuration["architecture"]["arch_kwargs"]
-                arguments["features_per_stage"] = [n // self.test.narrowing for n in arguments["features_per_stage"]]
-        write_json(file, plans)
+    number = str(scenario)
+    shutil.rmtree(test.preprocessed(scenario), ignore_errors=True)
+    shell.run("nnUNetv2_plan_and_preprocess", "-d", number, "--no_pp", "-npfp", "1")
+    shell.run("python", "-m", ADD_CASCADE, "-d", number)
+    file = test.preprocessed(scenario) / f"{PLANS}.json"
+    plans = read_json(file)
+    for configuration in plans["configurations"].values():
+        if "architecture" in configuration:
+            arguments = configuration["architecture"]["arch_kwargs"]
+            arguments["features_per_stage"] = [n // test.narrowing for n in arguments["features_per_stage"]]
+    write_json(file, plans)
 
 
-class _Preprocess(_Scenario):
+def preprocess(test: IntegrationTest, scenario: int, shell: Shell) -> None:
     """Preprocess all configurations but the cascade, which takes the full resolution's data."""
-
-    def __call__(self, shell: Shell) -> None:
-        wanted = [c for c in self.test.configurations if c not in PREVIOUS_STAGE]
-        shell.run("nnUNetv2_preprocess", "-d", str(self.scenario), "-c", *wanted, "-np", *["1"] * len(wanted))
-        for configuration in wanted:
-            folder = self.test.preprocessed(self.scenario) / f"{PLANS}_{configuration}"
-            found = len(list(folder.glob("*.pkl")))
-            if found != self.test.training_cases:
-                raise UserError(f"{folder} has {found} cases; there should be {self.test.training_cases}")
+    wanted = [c for c in test.configurations if c not in PREVIOUS_STAGE]
+    shell.run("nnUNetv2_preprocess", "-d", str(scenario), "-c", *wanted, "-np", *["1"] * len(wanted))
+    for configuration in wanted:
+        folder = test.preprocessed(scenario) / f"{PLANS}_{configuration}"
+        found = len(list(folder.glob("*.pkl")))
+        if found != test.training_cases:
+            raise UserError(f"{folder} has {found} cases; there should be {test.training_cases}")
 
 
 @dataclass(frozen=True)
@@ -266,35 +215,30 @@ class Train:
         return list(splits[int(self.fold)]["val"])
 
 
-class _FindBest(_Scenario):
+def find_best(test: IntegrationTest, scenario: int, shell: Shell) -> None:
     """Find the best configuration or ensemble of two, and its postprocessing."""
-
-    def __call__(self, shell: Shell) -> None:
-        test, results = self.test, self.test.results(self.scenario)
-        shell.run(
-            "nnUNetv2_find_best_configuration", str(self.scenario), "-tr", test.trainer, "-c", *test.configurations,
-            "-f", *map(str, test.folds), "-np", "1",
-        )  # fmt: skip
-        require(results / name for name in ("inference_information.json", "inference_instructions.txt"))
-        scores = best_of(test, self.scenario)["all_results"]
-        n = len(test.configurations)
-        if len(scores) != n + n * (n - 1) // 2:
-            raise UserError(
-                f"{results / 'inference_information.json'} compares {', '.join(scores)}; there should be {n} "
-                "configurations and each pair of them"
-            )
+    results = test.results(scenario)
+    shell.run(
+        "nnUNetv2_find_best_configuration", str(scenario), "-tr", test.trainer, "-c", *test.configurations,
+        "-f", *map(str, test.folds), "-np", "1",
+    )  # fmt: skip
+    require(results / name for name in ("inference_information.json", "inference_instructions.txt"))
+    scores = best_of(test, scenario)["all_results"]
+    n = len(test.configurations)
+    if len(scores) != n + n * (n - 1) // 2:
+        raise UserError(
+            f"{results / 'inference_information.json'} compares {', '.join(scores)}; there should be {n} "
+            "configurations and each pair of them"
+        )
 
 
-class _Predict(_Scenario):
+def predict(test: IntegrationTest, scenario: int, shell: Shell) -> None:
     """Do what nnU-Net's inference instructions say with the test cases, and score the result."""
-
-    def __call__(self, shell: Shell) -> None:
-        test, scenario = self.test, self.scenario
-        shutil.rmtree(test.predictions(scenario), ignore_errors=True)
-        for command in inference_commands(test, scenario):
-            shell.run(*command)
-        final = test.predictions(scenario) / "OUTPUT_FOLDER_PP"
-        evaluate(test, scenario, final, shell)
+    shutil.rmtree(test.predictions(scenario), ignore_errors=True)
+    for command in inference_commands(test, scenario):
+        shell.run(*command)
+    final = test.predictions(scenario) / "OUTPUT_FOLDER_PP"
+    evaluate(test, scenario, final, shell)
 
 
 def inference_commands(test: IntegrationTest, scenario: int) -> Iterator[list[str]]:
@@ -394,3 +338,52 @@ def require(files: Iterable[Path]) -> None:
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise UserError(f"{len(missing)} files are missing, as {missing[0]}")
+
+
+OPTIONS = "integration.json"
+"""The options of a test, in its work folder; the file also marks a folder as one of this script's."""
+
+
+def write_options(test: IntegrationTest) -> None:
+    """Write a test's options into its work folder."""
+    write_json(test.work / OPTIONS, {name: value for name, value in asdict(test).items() if name != "work"})
+
+
+def read_options(work: Path) -> IntegrationTest:
+    """Read a test's options from its work folder."""
+    given = read_json(work / OPTIONS)
+    return IntegrationTest(work, **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+
+
+class CommandShell:
+    """Runs commands as programs of this environment."""
+
+    def run(self, *command: str, **settings: str) -> None:
+        """Run a command; nothing is caught, so that its own message is the last."""
+        environment = {**os.environ, **settings, "PYTHONUNBUFFERED": "1"}
+        if "nnUNet_n_proc_DA" not in settings:
+            environment.pop("nnUNet_n_proc_DA", None)  # 0, good for training, would break the planning
+        print("$ " + shlex.join([*(f"{k}={v}" for k, v in settings.items()), *command]), flush=True)
+        found = Path(sys.executable).with_name(command[0])
+        if subprocess.run([str(found), *command[1:]], env=environment, check=False).returncode:
+            raise UserError(f"{shlex.join(command)} failed")
+
+
+def main(words: list[str]) -> None:
+    """Do one step in the current folder."""
+    test, shell = read_options(Path.cwd()), CommandShell()
+    step, *where = words
+    if step == "data":
+        make_data(test)
+    elif step == "train":
+        Train(test, int(where[0]), where[1], int(where[2]))(shell)
+    else:
+        steps = {"convert": convert, "plan": plan, "preprocess": preprocess, "best": find_best, "predict": predict}
+        steps[step](test, int(where[0]), shell)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

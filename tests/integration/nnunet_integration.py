@@ -9,42 +9,39 @@ that every Dice reaches its bar; 1 that something failed; 2 that the options are
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from integration_results import failures, table, write_table
-from integration_steps import CONFIGURATIONS, PREVIOUS_STAGE, SCENARIOS, IntegrationTest, steps_of
-from step_runner import Run
+from integration_results import failures, table
+from integration_steps import (
+    CONFIGURATIONS,
+    OPTIONS,
+    PREVIOUS_STAGE,
+    SCENARIOS,
+    IntegrationTest,
+    in_order,
+    write_options,
+)
 
-from nnunetv2_eccam.demo.progress import duration
-from nnunetv2_eccam.demo.runner import ended_by_signal
+from nnunetv2_eccam.benchmark.run_snakemake import run_snakemake
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import write_json
-
-MARK = "integration_test.json"
-"""Marks a folder as one of this script's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; give its exit code."""
-    given = _parser().parse_args(arguments)
+    given, snakemake_options = _parser().parse_known_args(arguments)
     try:
-        with ended_by_signal():
-            return _run(_test_of(given), given.jobs)
+        return _run(_test_of(given), ["--cores", str(given.jobs), *snakemake_options])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("Stopped. Go on with: " + shlex.join([sys.executable, *sys.argv]), file=sys.stderr)
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     add = parser.add_argument
     add("--work-dir", type=Path, required=True, help="everything is written there; an earlier run's goes on")
     add("--scenarios", type=int, nargs="+", choices=SCENARIOS, default=list(SCENARIOS), metavar="NUMBER",
@@ -53,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of " + ", ".join(CONFIGURATIONS))  # fmt: skip
     add("--folds", type=int, nargs="+", choices=range(5), default=list(range(5)), metavar="FOLD")
     add("--trainer", default=IntegrationTest.trainer, help="of tests/integration/trainers; default %(default)s")
-    add("--jobs", type=int, default=1, help="steps at once, which share the cores; default %(default)s")
+    add("--jobs", type=int, default=1, help="steps at once; default %(default)s")
     return parser
 
 
@@ -65,7 +62,7 @@ def _test_of(given: argparse.Namespace) -> IntegrationTest:
     """
     if given.jobs < 1:
         raise UserError(f"--jobs is {given.jobs}; it must be 1 or more")
-    configurations = tuple(name for name in CONFIGURATIONS if name in given.configurations)  # first stages first
+    configurations = tuple(in_order(given.configurations))
     folds = tuple(sorted(set(given.folds)))
     for stage, before in PREVIOUS_STAGE.items():
         if stage in configurations and (before not in configurations or len(folds) < 5):
@@ -73,40 +70,22 @@ def _test_of(given: argparse.Namespace) -> IntegrationTest:
     return IntegrationTest(given.work_dir.absolute(), tuple(given.scenarios), configurations, folds, given.trainer)
 
 
-def _run(test: IntegrationTest, jobs: int) -> int:
-    _open_work_folder(test.work)
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))
-    target = test.work / "integration.md"
-    run = Run(steps_of(test), test.work, {**test.variables(), "OMP_NUM_THREADS": threads}, jobs,
-              lambda: write_table(test, run.records.seconds(), target))  # fmt: skip
-    began = time.monotonic()
-    undone = run()
-    write_table(test, run.records.seconds(), target)
-    print(f"\n{table(test, run.records.seconds())}\nThis run took {duration(time.monotonic() - began)}. "
-          f"Table: {target}")  # fmt: skip
-    if undone:
-        raise UserError(f"{len(undone)} steps are not done: {', '.join(undone)}; the same command tries them again")
+def _run(test: IntegrationTest, options: list[str]) -> int:
+    try:
+        test.work.mkdir(parents=True, exist_ok=True)
+        if any(test.work.iterdir()) and not (test.work / OPTIONS).is_file():
+            raise UserError(f"{test.work} is not empty and not of this script; give another --work-dir")
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{test.work} is not a folder; give another --work-dir") from None
+    write_options(test)
+    code = run_snakemake(Path(__file__).with_name("Snakefile"), test.work, options, test.variables())
+    print(f"\n{table(test)}")
+    if code:
+        raise UserError("not all steps are done; see above. The same command goes on")
     if below := list(failures(test)):
         raise UserError("; ".join(below))
     print("All steps are done, and every Dice reaches its bar.")
     return 0
-
-
-def _open_work_folder(folder: Path) -> None:
-    """Create the work folder, or open one of an earlier run.
-
-    Raises:
-        UserError: it holds something else.
-    """
-    mark = folder / MARK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not mark.is_file():
-            if any(folder.iterdir()):
-                raise UserError(f"{folder} is not empty and not of this script; give another --work-dir")
-            write_json(mark, {"made by": Path(__file__).name})
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"{folder} is not a folder; give another --work-dir") from None
 
 
 if __name__ == "__main__":

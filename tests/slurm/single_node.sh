@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# A SLURM of one node, for trying the benchmark's SLURM engine where there is no cluster.
+# A SLURM of one node, for trying the benchmark on SLURM where there is no cluster.
 #
 #   apt-get install slurm-wlm munge           (Debian's packages; nothing is installed here)
-#   tests/slurm/single_node.sh start FOLDER   as root; FOLDER is created and holds all that is written
-#   export SLURM_CONF=FOLDER/slurm.conf       now sinfo, sbatch and submitit work in this shell
+#   tests/slurm/single_node.sh start FOLDER   as root; FOLDER is created and holds all that is written, but for the
+#                                             link /etc/slurm/slurm.conf, if there is no such file
+#   export SLURM_CONF=FOLDER/slurm.conf       now sinfo, sbatch and Snakemake work in this shell
 #   tests/slurm/single_node.sh stop FOLDER    ends the daemons and their jobs
 #
 # The partition is called "test". No accounting and no control groups: it runs in a container or a small VM too.
 set -euo pipefail
 
 fail() { echo "single_node.sh: $*" >&2; exit 1; }
+
+default_conf=/etc/slurm/slurm.conf
 
 [ $# -eq 2 ] || fail "usage: single_node.sh start|stop FOLDER"
 action=$1
@@ -70,6 +73,8 @@ start() {
   chmod 755 "$folder"
   write_configuration
   export SLURM_CONF=$folder/slurm.conf
+  # Snakemake's jobs call srun without the variable, so it must be where SLURM looks by itself.
+  [ -e "$default_conf" ] || { mkdir -p "$(dirname "$default_conf")" && ln -sfn "$SLURM_CONF" "$default_conf"; }
   (umask 077 && head -c 1024 /dev/urandom >"$folder/munge.key")
   # --force: the folder may lie below one that others can write to, such as /tmp.
   munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
@@ -117,6 +122,7 @@ stop() {
   end_daemon slurmd "$folder/slurmd.pid"
   end_daemon slurmctld "$folder/slurmctld.pid"
   end_daemon munged "$folder/munged.pid"
+  [ "$(readlink "$default_conf")" != "$SLURM_CONF" ] || rm "$default_conf"
 }
 
 case $action in

@@ -10,8 +10,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunetv2_eccam.demo.phantom import generate_case
-from nnunetv2_eccam.demo.phantom_folder import write_phantom
+from nnunetv2_eccam.demo.phantom import generate_case, write_phantom
 
 NUMBERS = range(1, 5)
 

@@ -28,19 +28,22 @@ from integration_results import failures, table
 from integration_steps import (
     CONFIGURATIONS,
     PLANS,
+    CommandShell,
     IntegrationTest,
-    Step,
     Train,
     best_of,
+    convert,
     evaluate,
+    find_best,
+    make_data,
     mean_dice,
-    steps_of,
-    training_name,
+    plan,
+    predict,
+    preprocess,
     validation_dice,
 )
 from nnunet_integration import main
 from nnunetv2.evaluation.find_best_configuration import print_inference_instructions
-from step_runner import LoggedShell, Run
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import write_json
@@ -99,7 +102,7 @@ def test(tmp_path_factory) -> Iterator[IntegrationTest]:
         patch.setattr(multiprocessing, "get_context", lambda method=None: SimpleNamespace(Pool=ThreadPool))
         patch.setattr(multiprocessing, "cpu_count", lambda: 1)  # what nnU-Net gives torch on the CPU
         threads = torch.get_num_threads()
-        steps_of(small)[0].work(OwnProcess(patch))
+        make_data(small)
         yield small
         torch.set_num_threads(threads)
 
@@ -115,26 +118,27 @@ def shell(test) -> Iterator[OwnProcess]:
 
 @pytest.mark.parametrize("scenario", [999, 998, 997])
 def test_from_the_data_to_scored_predictions(test, shell, scenario):
-    one = replace(test, scenarios=(scenario,))
-    for step in steps_of(one)[1:]:
-        step.work(shell)
-    check_outcome(one, scenario, ("2d",))
+    for step in (convert, plan, preprocess):
+        step(test, scenario, shell)
+    Train(test, scenario, "2d", 0)(shell)
+    for step in (find_best, predict):
+        step(test, scenario, shell)
+    check_outcome(test, scenario, ("2d",))
 
 
 @pytest.fixture(scope="module")
 def hardest(test, shell, tmp_path_factory) -> IntegrationTest:
     """Regions with an ignore label in all four configurations; the full resolution by the command itself."""
     whole = replace(test, scenarios=(HARDEST,), configurations=CONFIGURATIONS)
-    *steps, predict = steps_of(whole)[1:]
-    by_command = LoggedShell(whole.work / "training.txt", {**whole.variables(), "OMP_NUM_THREADS": "1"}, set())
-    for step in steps:
-        if step.name == training_name(HARDEST, "3d_cascade_fullres", 0):
-            # Its training cases' segmentations come from the first stage's other folds.
-            for fold in (1, 2, 3, 4):
-                Train(whole, HARDEST, "3d_lowres", fold)(shell)
-        step.work(by_command if step.name == training_name(HARDEST, "3d_fullres", 0) else shell)
+    for step in (convert, plan, preprocess):
+        step(whole, HARDEST, shell)
+    for configuration in CONFIGURATIONS:
+        # The cascade's training cases have their segmentations from all of the first stage's folds.
+        for fold in range(5) if configuration == "3d_lowres" else (0,):
+            Train(whole, HARDEST, configuration, fold)(CommandShell() if configuration == "3d_fullres" else shell)
+    find_best(whole, HARDEST, shell)
     choose(whole, "3d_cascade_fullres", "2d")
-    predict.work(shell)
+    predict(whole, HARDEST, shell)
     return whole
 
 
@@ -223,51 +227,6 @@ def test_a_wrong_or_missing_prediction_is_refused(hardest, shell, tmp_path, chan
 # ---- the script's own parts ---------------------------------------------------------------------------
 
 
-class Steps:
-    """Three steps, the second needing the first, that note when they run."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self.broken = ""
-        self.inputs: tuple[int, ...] = (1,)
-
-    def run(self, work: Path, jobs: int = 1) -> list[str]:
-        def step(name: str, needs: tuple[str, ...] = (), inputs: tuple[int, ...] = ()) -> Step:
-            return Step(name, lambda shell: self._do(name, shell), needs, inputs)
-
-        steps = [step("first", inputs=self.inputs), step("second", ("first",)), step("other")]
-        return Run(steps, work, {}, jobs, lambda: None)()
-
-    def _do(self, name: str, shell) -> None:
-        if name == self.broken:
-            shell.run("python", "-c", "print('the reason'); raise SystemExit(3)")
-        self.done.append(name)
-
-
-def test_only_missing_steps_run_again(tmp_path):
-    steps = Steps()
-    assert steps.run(tmp_path) == []
-    assert steps.run(tmp_path) == []
-    assert steps.done == ["first", "second", "other"]
-    steps.inputs = (2,)
-    assert steps.run(tmp_path) == []
-    assert steps.done[3:] == ["first", "second"], "a step runs again after one that it needs"
-
-
-def test_a_failed_step_shows_its_log_and_stops_only_what_needs_it(tmp_path, capsys):
-    steps = Steps()
-    steps.broken = "first"
-    assert steps.run(tmp_path, jobs=2) == ["first", "second"]
-    assert steps.done == ["other"]
-    out = capsys.readouterr().out
-    assert "FAILED: UserError" in out
-    assert "exit code 3" in out
-    assert "  the reason\n" in out
-    steps.broken = ""
-    assert steps.run(tmp_path) == []
-    assert steps.done == ["other", "first", "second"]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -309,11 +268,9 @@ def test_a_dice_below_the_bar_is_named(tmp_path, configuration, tested, says):
     }
     (given.results(999) / "inference_information.json").write_text(json.dumps({"best_model_or_ensemble": best}))
     assert list(failures(given)) == says
-    seconds = {training_name(999, "2d", 0): 60.0, "999 find best": 30.0, "999 predict": 30.0}
     dice = f"{configuration:.3f} ({configuration:.3f} to {configuration:.3f})"
-    row = f"| 999, labels | {dice} | 2d | 0.800, postprocessed 0.810 | {tested:.3f} | 2.0 |"
-    assert row in table(given, seconds)
-    assert "| 999, labels |  |  |  |  | 0.0 |" in table(given, {}), "what is not there yet is empty"
+    assert f"| 999, labels | {dice} | 2d | 0.800, postprocessed 0.810 | {tested:.3f} |" in table(given)
+    assert "| 998, ignore label |  |  |  |  |" in table(replace(given, scenarios=(998,))), "what is not there is empty"
 
 
 def test_the_data_are_the_same_each_time_and_no_case_is_like_another():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -12,33 +11,26 @@ import pytest
 import torch
 from torch import nn
 
-from nnunetv2_eccam.benchmark import energy
-from nnunetv2_eccam.benchmark.attempts import Attempt
 from nnunetv2_eccam.benchmark.energy import EnergyMeter
-from nnunetv2_eccam.benchmark.job import stamp
 from nnunetv2_eccam.benchmark.records import (
     complete_training_record,
     count_parameters,
     machine_record,
     record_of,
+    stamp,
     training_record,
 )
 
 
-class FakeNvml(types.ModuleType):
-    """NVML with GPUs that draw 200 W, with or without a counter of their own."""
+class Nvml(types.ModuleType):
+    """NVML of a machine whose GPUs use 50 J from one look at their counters to the next."""
 
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self, has_counter: bool) -> None:
+    def __init__(self) -> None:
         super().__init__("pynvml")
-        self.has_counter, self.asked, self.joules = has_counter, [], 1000.0
+        self.asked, self.joules = [], 1000.0
 
     def nvmlInit(self):
         pass
-
-    nvmlShutdown = nvmlInit
 
     def nvmlDeviceGetHandleByIndex(self, index):
         self.asked.append(index)
@@ -47,75 +39,43 @@ class FakeNvml(types.ModuleType):
     nvmlDeviceGetHandleByUUID = nvmlDeviceGetHandleByIndex
 
     def nvmlDeviceGetName(self, handle):
-        return b"NVIDIA Fake"
+        return b"NVIDIA X"
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-        if not self.has_counter:
-            raise self.NVMLError("not supported")
         self.joules += 50
         return self.joules * 1000
 
-    def nvmlDeviceGetPowerUsage(self, handle):
-        return 200_000
 
-
-@pytest.fixture
-def nvml(monkeypatch, request):
-    fake = FakeNvml(request.param)
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-    return fake
-
-
-@pytest.mark.parametrize("nvml", [True], indirect=True)
-def test_energy_is_the_difference_of_the_gpus_counter(nvml):
-    with EnergyMeter(1, "3,4") as meter:
+def test_energy_is_the_difference_of_the_gpus_counters(monkeypatch):
+    nvml = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with EnergyMeter("3") as meter:
         pass
-    assert meter.joules == 50
-    assert nvml.asked == [3], "the job's GPU, not the next one"
-    assert meter.names == ["NVIDIA Fake"]
-    with EnergyMeter(1, "GPU-1a2b") as meter:
+    assert (meter.joules, meter.name, nvml.asked) == (50, "NVIDIA X", [3])
+    with EnergyMeter("GPU-1a2b") as meter:
         pass
     assert nvml.asked[-1] == "GPU-1a2b"
 
 
-@pytest.mark.parametrize("nvml", [False], indirect=True)
-def test_energy_is_power_integrated_where_there_is_no_counter(nvml, monkeypatch):
-    monkeypatch.setattr(energy, "SECONDS_BETWEEN_SAMPLES", 0.02)
-    began = time.monotonic()
-    with EnergyMeter(2, "0,1") as meter:
-        time.sleep(0.2)
-    seconds = time.monotonic() - began
-    assert 2 * 200 * 0.2 <= meter.joules <= 2 * 200 * seconds
-
-
 def test_no_gpu_and_no_nvml_are_no_energy_and_no_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    for gpus in (0, 1):
-        with EnergyMeter(gpus, None) as meter:
+    for gpus in ("", "0"):
+        with EnergyMeter(gpus) as meter:
             pass
         assert meter.joules is None
-
-
-def test_an_error_of_the_job_comes_through_the_meter():
-    with pytest.raises(KeyError), EnergyMeter(0):
+    with pytest.raises(KeyError), EnergyMeter("0"):
         raise KeyError
 
 
-def attempt(number: int, outcome: str | None, **content) -> Attempt:
-    return Attempt(number, Path("x"), {"outcome": outcome, **content})
-
-
-def test_attempts_since_the_last_success_add_up():
-    done = attempt(1, "done", seconds=1000, energy_joules=1000.0)
-    first = attempt(2, "interrupted", seconds=10, energy_joules=5.0, started="a", commands=["train"])
-    gone = attempt(3, "lost", commands=[])
-    last = attempt(4, None, seconds=20, energy_joules=6.0, started="c", finished="d", commands=["train --c"])
-    record = record_of([done, first, gone, last])
-    assert (record["seconds"], record["energy_joules"], record["attempts"]) == (30, 11.0, 3)
-    assert (record["started"], record["finished"]) == ("a", "d")
+def test_attempts_add_up_and_of_a_killed_one_the_energy_is_not_known():
+    first = {"seconds": 10, "energy_joules": 5.0, "started": "a", "commands": ["train"]}
+    last = {"seconds": 20, "energy_joules": 6.0, "started": "c", "finished": "d", "commands": ["train --c"], "cpu": "x"}
+    record = record_of([first, last])
+    assert (record["seconds"], record["energy_joules"], record["attempts"]) == (30, 11.0, 2)
+    assert (record["started"], record["finished"], record["cpu"]) == ("a", "d", "x")
     assert record["commands"] == ["train", "train --c"]
-    unmeasured = attempt(2, "interrupted", seconds=10, energy_joules=None)
-    assert record_of([unmeasured, last])["energy_joules"] is None, "half of it would be misleading"
+    killed = {"started": "b", "commands": ["train --c"]}
+    assert record_of([first, killed, last])["energy_joules"] is None, "half of it would be misleading"
 
 
 def test_the_machine_and_the_versions_are_known():

@@ -1,0 +1,147 @@
+"""The benchmark with nnU-Net's own commands, on the small data set: from the command to the report, and stops of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from tiny_benchmark import NAME, TinyBenchmark, wait_until
+
+from nnunetv2_eccam.cli import main
+from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, read_scores
+
+
+@pytest.fixture(scope="module")
+def tiny(nnunet_base, small_dataset, tmp_path_factory):
+    small_dataset("labels")
+    made = TinyBenchmark(tmp_path_factory.mktemp("benchmark"), nnunet_base)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny) -> str:
+    """Two systems and one that fails; gives the output."""
+    return tiny.run("-tr", "TinyA", "TinyB", "Broken", "--jobs", "2", code=1)
+
+
+@pytest.mark.parametrize("trainer", ["TinyA", "TinyB"])
+def test_each_system_is_trained_scored_predicted_and_recorded(tiny, finished, trainer):
+    summary = json.loads((tiny.fold(trainer) / "validation" / "summary.json").read_text())
+    scores = read_scores(tiny.file("scores", trainer, "fold_0_volume.csv"), VOLUME_COLUMNS)
+    expected = [case["metrics"][label]["FN"] for case in summary["metric_per_case"] for label in ("1", "2")]
+    assert scores.fn.tolist() == expected
+    assert len(read_scores(tiny.file("scores", trainer, "fold_0_slice.csv"), SLICE_COLUMNS)) > 2
+    assert set(read_scores(tiny.file("scores", trainer, "test_volume.csv"), VOLUME_COLUMNS).case) == {"test_0"}
+    record = json.loads(tiny.file("records", trainer, "fold_0.json").read_text())
+    assert record["epochs"] == 1
+    assert record["parameters"] > 1000
+    assert 0 < record["train_seconds"] < 3600
+    assert record["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert "nnUNetv2_train" in record["commands"][0]
+    assert json.loads(tiny.file("records", trainer, "test.json").read_text())["predict_seconds"] > 0
+
+
+def test_a_training_that_fails_stops_no_other_and_shows_its_log(tiny, finished):
+    assert "  RuntimeError: CUDA out of memory" in finished
+    assert "not all jobs are done" in finished.splitlines()[-1]
+    page = (tiny.work / "report" / "index.html").read_text()
+    assert "TinyA" in page
+    assert "scores of fold 0 and the test set" in page, "what is missing is said"
+
+
+def test_what_is_there_is_not_made_again(tiny, finished):
+    os.utime(tiny.folder / "preprocessed" / NAME / "nnUNetPlans.json")
+    log = tiny.fold("TinyA") / "eccam_benchmark" / "log.txt"
+    before = log.read_text()
+    output = tiny.run("-tr", "TinyA", "TinyB")
+    assert "rule train" not in output
+    assert "rule predict" not in output
+    assert "rule score" not in output
+    assert "Nothing to be done" in tiny.run("-tr", "TinyA", "TinyB")
+    (tiny.folder / "other.yaml").write_text("trainers: TinyA\nwork_dir: work\nevaluation: {nsd_tolerance_mm: 1}\n")
+    output = tiny.run(str(tiny.folder / "other.yaml"), "--quiet", "progress")
+    scores = read_scores(tiny.file("scores", "TinyA", "fold_0_volume.csv"), VOLUME_COLUMNS)
+    assert scores.nsd_tolerance_mm.unique() == [1]
+    assert "rule train" not in output
+    assert log.read_text() == before
+    assert "rule score" in tiny.run("-tr", "TinyA", "--dry-run", "--forcerun", "score"), "Snakemake's options pass"
+
+
+def test_a_training_that_was_stopped_or_killed_goes_on_from_its_checkpoint(tiny):
+    """One that runs on without its benchmark is waited for."""
+    tiny.set_epochs(100_000)
+    trainer = ("-tr", "TinyC", "--no-test")
+    (tiny.folder / "trainers" / "tiny_c.py").write_text("from tiny_trainers import TinyA\nclass TinyC(TinyA): pass\n")
+    process = tiny.start(*trainer)
+    tiny.wait_for_checkpoint("TinyC")
+    process.terminate()
+    assert "interrupted" in tiny.finish(process, 130).splitlines()[-1]
+    wait_until(lambda: not tiny.processes(), seconds=30)
+
+    process = tiny.start(*trainer)
+    log = tiny.fold("TinyC") / "eccam_benchmark" / "log.txt"
+    wait_until(lambda: "Epoch time" in log.read_text().partition(" --c")[2], tiny.output)
+    for number in (process.pid, *children_of(process.pid)):  # the command and Snakemake, not the training
+        os.kill(number, signal.SIGKILL)
+    process.wait()
+    tiny.set_epochs(1)
+    process = tiny.start(*trainer)
+    wait_until(lambda: "another process works in" in tiny.output(), tiny.output)
+    for number in [number for number in tiny.processes() if b"-tr\0TinyC\0-p" in words_of(number)]:
+        os.kill(number, signal.SIGKILL)
+    tiny.finish(process)
+    commands = [line for line in log.read_text().splitlines() if line.startswith("$ ")]
+    assert len(commands) == 3
+    assert ["--c" in command for command in commands] == [False, True, True]
+    assert json.loads(tiny.file("records", "TinyC", "fold_0.json").read_text())["epochs"] > 1
+
+
+def children_of(parent: int) -> list[int]:
+    with open(f"/proc/{parent}/task/{parent}/children") as stream:
+        return [int(word) for word in stream.read().split()]
+
+
+def words_of(process: int) -> bytes:
+    try:
+        with open(f"/proc/{process}/cmdline", "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "name a specification, or give data sets, configurations and trainers: -d, -c and -tr"),
+        ("-d 7 -c 2d -tr A", "there is no data set 7"),
+        ("-d 900 -c 2d_other -tr A", "has no configuration 2d_other (it has 2d"),
+        ("-d 900 -c 3d_fullres -tr A", "is not preprocessed for 3d_fullres; run nnUNetv2_plan_and_preprocess"),
+        ("-d 900 -c 2d -tr A -f 0 2 5", "folds: 5 of Dataset900_Labels is beyond the 5 folds that"),
+        ("-d 900 -c 2d -tr A -p other", "has no other.json (it has nnUNetPlans: choose with -p)"),
+        ("-d 900 -c 2d -tr nnUNetTrainerNobody", "nnU-Net finds no trainer nnUNetTrainerNobody"),
+        ("-d 900 -c 2d -tr TinyA -f 0 --work-dir results", "so it is not the work folder of a benchmark"),
+    ],
+)
+def test_what_does_not_exist_is_named_before_anything_starts(tiny, monkeypatch, capsys, words, message):
+    for name, value in tiny.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tiny.folder)
+    (tiny.folder / "results" / NAME).mkdir(exist_ok=True)
+    assert main(["benchmark", *words.split(), *(["--device", "cpu"] if words else [])]) == 1
+    err = capsys.readouterr().err
+    assert message in err.splitlines()[-1]
+    assert not (tiny.folder / "eccam_benchmark").exists()
+
+
+def test_a_test_label_without_an_image(tiny, monkeypatch, capsys):
+    for name, value in tiny.environment.items():
+        monkeypatch.setenv(name, value)
+    image = tiny.folder / "raw" / NAME / "imagesTs" / "test_0_0000.nii.gz"
+    image.rename(image.with_suffix(".away"))
+    assert main(["benchmark", "-d", "900", "-c", "2d", "-tr", "TinyA", "-f", "0", "--device", "cpu"]) == 1
+    image.with_suffix(".away").rename(image)
+    assert "labels without an image" in capsys.readouterr().err

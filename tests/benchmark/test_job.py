@@ -1,0 +1,148 @@
+"""A job of the benchmark: how nnU-Net's command goes on, which GPU it takes, what it leaves behind when it ends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_benchmark import wait_until
+
+from nnunetv2_eccam.benchmark import checks
+from nnunetv2_eccam.benchmark.job import GPUS, keep_whole_predictions, training_options
+from nnunetv2_eccam.errors import UserError
+
+SHOW_GPU = "import os, time; print('GPU', os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True); time.sleep({})"
+
+
+def start(folder, name: str, code: str, *options: str, **variables: str) -> subprocess.Popen:
+    """Start a job that runs Python code."""
+    command = [sys.executable, "-m", "nnunetv2_eccam.benchmark.job", "--log", f"{name}.txt", "--record", f"{name}.json"]
+    return subprocess.Popen(
+        [*command, "--", sys.executable, "-c", code, *options], cwd=folder, env={**os.environ, **variables},
+        stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def log(folder, name: str) -> str:
+    file = folder / f"{name}.txt"
+    return file.read_text() if file.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("files", "options"),
+    [
+        ([], ()),
+        (["checkpoint_latest.pth", "checkpoint_best.pth"], ("--c",)),
+        (["checkpoint_best.pth"], ("--c",)),
+        (["checkpoint_final.pth", "checkpoint_best.pth"], ("--val",)),
+        (["checkpoint_final.pth", "validation/summary.json"], None),
+    ],
+)
+def test_a_training_goes_on_from_what_lies_in_its_folder(tmp_path, files, options):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert training_options(tmp_path) == options
+
+
+def test_predictions_are_kept_if_they_are_whole_and_of_the_same_models(tmp_path):
+    model, folder = tmp_path / "summary.json", tmp_path / "test"
+    model.write_text("1")
+    keep_whole_predictions(folder, [model])
+    with gzip.open(folder / "whole.nii.gz", "wb") as stream:
+        stream.write(os.urandom(1000))
+    (folder / "half.nii.gz").write_bytes((folder / "whole.nii.gz").read_bytes()[:500])
+    keep_whole_predictions(folder, [model])
+    assert {file.name for file in folder.iterdir()} == {"whole.nii.gz", "made_from.json"}
+    model.write_text("22")
+    keep_whole_predictions(folder, [model])
+    assert {file.name for file in folder.iterdir()} == {"made_from.json"}
+
+
+def test_each_of_two_jobs_at_once_takes_a_gpu_of_its_own(tmp_path):
+    for name in ("a", "b"):
+        jobs = [start(tmp_path, name, SHOW_GPU.format(2), "-device", "cuda", **{GPUS: "0;1"}) for name in ("a", "b")]
+    assert [job.wait() for job in jobs] == [0, 0]
+    assert {line for name in ("a", "b") for line in log(tmp_path, name).splitlines() if line.startswith("GPU")} == {
+        "GPU 0", "GPU 1",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "a.json").read_text())["device"] == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("visible", "each", "jobs", "expected"),
+    [
+        ("", 1, None, ["0", "1", "2", "3"]),
+        ("", 2, None, ["0,1", "2,3"]),
+        ("5,GPU-7,2,6", 1, 2, ["5", "GPU-7"]),
+        ("", 1, 6, ["0", "1", "2", "3", "0", "1"]),
+    ],
+)
+def test_a_machines_gpus_are_dealt_out_to_the_jobs(monkeypatch, visible, each, jobs, expected):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert checks.gpus_of_jobs("cuda", each, jobs) == expected
+    assert checks.gpus_of_jobs("cpu", 0, jobs) == []
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(UserError, match="PyTorch finds no cuda on this machine; give device: cpu"):
+        checks.gpus_of_jobs("cuda", 1, None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"run.gpus is 2, but this machine has 1"):
+        checks.gpus_of_jobs("cuda", 2, None)
+
+
+def test_a_failed_command_shows_its_last_lines_and_the_next_attempt_adds_to_the_record(tmp_path):
+    failing = start(tmp_path, "x", "print(*range(50), sep='\\n'); import sys; sys.exit('the reason')")
+    assert failing.wait() == 1
+    shown = failing.stderr.read().splitlines()
+    assert shown[-1] == "  the reason"
+    assert len(shown) == 21
+    assert not (tmp_path / "x.json").exists()
+    assert start(tmp_path, "x", "pass").wait() == 0
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert record["attempts"] == 2
+    assert len(record["commands"]) == 2
+    assert record["seconds"] > 0
+    assert record["predict_seconds"] == record["seconds"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_command_and_its_workers(tmp_path, number):
+    code = "import subprocess as s; p = s.Popen(['sleep', '600']); print('worker', p.pid, flush=True); p.wait()"
+    job = start(tmp_path, "x", code)
+    wait_until(lambda: "worker" in log(tmp_path, "x").rpartition("\n$")[2].partition("\n")[2])
+    worker = int(log(tmp_path, "x").split()[-1])
+    job.send_signal(number)
+    assert job.wait(timeout=60) != 0
+    wait_until(lambda: not is_running(worker), seconds=20)
+
+
+def is_running(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as stream:
+            return stream.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_a_command_that_a_killed_job_has_left_is_waited_for(tmp_path):
+    first = start(tmp_path, "x", "import time; print('begun', flush=True); time.sleep(3); print('done', flush=True)")
+    wait_until(lambda: "\nbegun" in log(tmp_path, "x"))
+    first.kill()
+    began = time.monotonic()
+    second = start(tmp_path, "x", "print('second')")
+    assert second.wait() == 0
+    assert time.monotonic() - began > 1
+    assert "waiting for its end" in second.stderr.read()
+    text = log(tmp_path, "x")
+    assert text.index("\ndone") < text.index("\nsecond")

@@ -1,0 +1,130 @@
+"""The demonstration: what it refuses, and that it goes from a phantom to a table and a picture, stopped in between."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from nnunetv2_eccam.demo import command
+from nnunetv2_eccam.errors import UserError
+
+TRAINER = '''
+from pathlib import Path
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+class TinyDemo(nnUNetTrainer):
+    """Two epochs of two steps; fails after the first while a file beside this one says so."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 2, 2, 1
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        if Path(__file__).with_name("fail").exists():
+            self.save_checkpoint(self.output_folder + "/checkpoint_best.pth")
+            raise RuntimeError("out of memory")
+'''
+
+
+def options_of(*words) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args([*map(str, words), "--device", "cpu"])
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_with_table_and_picture(tmp_path, monkeypatch, capfd):
+    work, trainers = tmp_path / "work folder", tmp_path / "trainers"
+    trainers.mkdir()
+    (trainers / "tiny_demo.py").write_text(TRAINER)
+    (trainers / "fail").touch()
+    monkeypatch.setattr(command, "PHANTOM_LABELLED", 6)
+    monkeypatch.setenv("nnUNet_extTrainer", str(trainers))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # must not reach the planning
+    options = options_of("--work-dir", work, "--hold-out", 1, "--trainer", "TinyDemo")
+
+    with pytest.raises(UserError, match="a command has failed"):
+        command.run(options)
+    out, err = capfd.readouterr()
+    assert "out of memory" in out + err
+    for line in (
+        f"export nnUNet_raw='{work}/nnUNet_raw'",
+        "nnUNetv2_eccam convert msd-heart download --id 502 --name HeartPhantom --hold-out 1 --seed 0",
+        "nnUNetv2_plan_and_preprocess -d 502 -c 2d -np 2 -npfp 2 --verify_dataset_integrity",
+        "nnUNetv2_eccam plans 502 trial",
+        "nnUNet_n_proc_DA=0 nnUNetv2_train 502 2d_eccam_trial 0 -tr TinyDemo -device cpu",
+    ):
+        assert line in out + err
+
+    (trainers / "fail").unlink()
+    assert command.run(options) == 0
+    out, err = capfd.readouterr()
+    assert "nnUNetv2_eccam convert" not in err, "what is done is not done again"
+    (log,) = sorted((work / "nnUNet_results").rglob("training_log_*.txt"))[1:]
+    assert "Epoch 0" not in log.read_text(), "the training goes on from its checkpoint"
+    (case,) = [path.name.removesuffix(".nii.gz") for path in (work / "predictions").glob("*.nii.gz")]
+    assert case in (work / "scores_volume.csv").read_text()
+    assert "DSC" in out[-2000:]
+    assert imread(work / "demo.png").shape[1] > 500
+
+    assert command.run(options) == 0
+    again, err = capfd.readouterr()
+    assert "Nothing to be done" in err
+    assert again.splitlines()[-2:] == [f"Table:   {work / 'scores_volume.csv'}", f"Picture: {work / 'demo.png'}"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([], "is not a folder"),
+        (["labelsTr/"], "dataset.json, imagesTr missing"),
+        (["dataset.json", "labelsTr/a.nii.gz", "imagesTr/b.nii.gz"], "has no labelled case"),
+        (["dataset.json", "labelsTr/._a.nii.gz", "imagesTr/._a.nii.gz"], "has no labelled case"),
+    ],
+)
+def test_a_folder_that_is_no_download_is_refused_before_anything_is_written(tmp_path, made, said):
+    data = tmp_path / "data"
+    for name in made:
+        path = data / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/"):
+            path.mkdir()
+        else:
+            path.touch()
+    with pytest.raises(UserError, match=said):
+        command.run(options_of("--data", data, "--work-dir", tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
+
+def test_only_files_with_image_and_label_count_as_labelled(tmp_path):
+    for name in ("dataset.json", "imagesTr/a.nii.gz", "imagesTr/b.nii.gz", "imagesTr/._a.nii.gz", "labelsTr/a.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert command.count_labelled(tmp_path) == 1
+
+
+@pytest.mark.parametrize("words", [("--hold-out", 0), ("--hold-out", 12), ("--seed", -1)])
+def test_options_out_of_range_are_refused(tmp_path, words):
+    with pytest.raises(UserError, match=words[0]):
+        command.run(options_of("--work-dir", tmp_path / "work", *words))
+
+
+def test_a_work_folder_of_somebody_elses_or_that_cannot_be_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(UserError, match="is not empty and not a work folder"):
+        command.open_work_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    for folder in (tmp_path / "precious", tmp_path / "precious" / "below"):
+        with pytest.raises(UserError, match="is not a folder"):
+            command.open_work_folder(folder)
+
+
+@pytest.mark.parametrize("configuration", command.CONFIGURATIONS)
+def test_each_configuration_is_one_that_its_override_adds(configuration):
+    override = command.CONFIGURATIONS[configuration]
+    added = Path(command.__file__).parents[2] / "plans_overrides" / f"{override}.json"
+    assert override is None or configuration in json.loads(added.read_text())["configurations"]
