@@ -33,8 +33,8 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("nnunetv2_eccam.inference.command", "nnUNetv2_predict, several tiles at a time"),
     "evaluate": Command("nnunetv2_eccam.evaluation.command", "score predictions, with surface distances and intervals"),
     "benchmark": Command("nnunetv2_eccam.benchmark.command", "cross-validate systems against each other, to a report"),
-    "overlay": Command("nnunetv2_eccam.pictures.overlay_command", "draw systems' results over slices, as Fig. 4"),
-    "attention": Command("nnunetv2_eccam.pictures.attention_command", "show what a trained network attends to"),
+    "overlay": Command("nnunetv2_eccam.overlay.command", "draw systems' results over slices, as Fig. 4"),
+    "attention": Command("nnunetv2_eccam.attention.command", "show what a trained network attends to"),
     "checkpoint": Command("nnunetv2_eccam.trainers.checkpoint_command", "say what a checkpoint was trained with"),
     "trainer-path": Command("nnunetv2_eccam.lookup.command", "print the folder for nnUNet_extTrainer, if set by hand"),
 }

@@ -113,8 +113,8 @@ def _pictures(key: CaseKey, predictions: Mapping[str, Path]) -> tuple[str, ...]:
     Raises:
         UserError: a file is not there, cannot be read, or does not fit the image.
     """
-    from nnunetv2_eccam.pictures.overlay import Overlay, write_overlay
-    from nnunetv2_eccam.pictures.volume_files import find_image, find_mask
+    from nnunetv2_eccam.overlay.files import find_image, find_mask
+    from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
 
     dataset, subset, label, case = key
     raw, preprocessed = nnunet_folder_or_none("nnUNet_raw"), nnunet_folder_or_none("nnUNet_preprocessed")

@@ -1,0 +1,75 @@
+"""Colours over an image, told apart by people who cannot tell red from green."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Colour = tuple[float, float, float]
+
+# All colours are of the set that Okabe and Ito designed for every kind of colour vision ("Color Universal
+# Design", jfly.uni-koeln.de/color, 2008).
+ORANGE: Colour = (0.90, 0.62, 0.00)
+SKY_BLUE: Colour = (0.34, 0.71, 0.91)
+BLUISH_GREEN: Colour = (0.00, 0.62, 0.45)
+YELLOW: Colour = (0.94, 0.89, 0.26)
+BLUE: Colour = (0.00, 0.45, 0.70)
+VERMILLION: Colour = (0.84, 0.37, 0.00)
+REDDISH_PURPLE: Colour = (0.80, 0.47, 0.65)
+
+REFERENCE = YELLOW
+PREDICTION = SKY_BLUE
+TRUE_POSITIVE = BLUISH_GREEN
+FALSE_POSITIVE = VERMILLION
+FALSE_NEGATIVE = SKY_BLUE
+
+LABELS: tuple[Colour, ...] = (YELLOW, SKY_BLUE, VERMILLION, BLUISH_GREEN, REDDISH_PURPLE, BLUE, ORANGE)
+"""Colours of several labels, those that differ most first."""
+
+OPACITY = 0.6
+"""How much of a coloured pixel is colour; the rest is the image beneath."""
+FILL_OPACITY = 0.45
+"""The same where whole organs are filled, whose texture should stay visible."""
+
+
+def colour_labels(
+    image: npt.NDArray[Any], labels: npt.NDArray[Any], colours: Mapping[int, Colour], opacity: float = OPACITY
+) -> npt.NDArray[np.float64]:
+    """Colour the pixels of each label over an image.
+
+    Args:
+        image: grey values from 0 to 1, (rows, columns), or colours, (rows, columns, 3).
+        labels: the label of each pixel, (rows, columns); those without a colour stay as they are.
+        colours: RGB from 0 to 1 of each label.
+        opacity: how much of a coloured pixel is colour.
+
+    Returns:
+        RGB from 0 to 1, (rows, columns, 3).
+    """
+    grey = image.ndim == 2
+    picture = np.repeat(image[..., None], 3, axis=2).astype(np.float64) if grey else image.astype(np.float64)
+    for label, colour in colours.items():
+        mask = labels == label
+        picture[mask] = (1 - opacity) * picture[mask] + opacity * np.asarray(colour)
+    return picture
+
+
+def colour_errors(
+    image: npt.NDArray[Any], reference: npt.NDArray[Any], prediction: npt.NDArray[Any], opacity: float = OPACITY
+) -> npt.NDArray[np.float64]:
+    """Colour hits, false alarms and misses over an image.
+
+    Args:
+        image: see :func:`colour_labels`.
+        reference: the true mask, (rows, columns); what is not 0 belongs to it.
+        prediction: the predicted mask, same shape.
+        opacity: how much of a coloured pixel is colour.
+
+    Returns:
+        RGB from 0 to 1, (rows, columns, 3).
+    """
+    outcome = np.asarray(reference > 0, np.uint8) + 2 * np.asarray(prediction > 0, np.uint8)
+    return colour_labels(image, outcome, {3: TRUE_POSITIVE, 2: FALSE_POSITIVE, 1: FALSE_NEGATIVE}, opacity)

@@ -1,0 +1,213 @@
+"""A page of panels, laid out by matplotlib: columns with a title, rows with a name, notes below, and its file."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.files import saved
+from nnunetv2_eccam.overlay.view import OPPOSITE, View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import LayoutEngine
+
+MM_PER_INCH = 25.4
+PAGE_WIDTH_MM = 182.0
+"""Both columns of a page of the IEEE's transactions, the paper's journal."""
+WIDEST_PANEL, TALLEST_PANEL, LOWEST_PANEL = 2.36, 2.0, 0.55
+"""How wide a panel is at most, inches; how high at most, over its width; how high at least, inches, since the names of
+its case and slice stand beside it."""
+ROW_NAMES = 0.36
+"""Inches left of the panels."""
+
+HEADER, FIGURES, LEGEND, NOTES = 8.0, 6.5, 7.0, 6.0
+"""Sizes of type in points: names of columns, DSC and names of cases, legend, notes."""
+LETTER = 0.62
+"""Width of a letter over the size of the type, rather too wide than too narrow."""
+
+FORMATS: Mapping[str, Mapping[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""Endings of pictures, and the metadata left out of each, so that the same input gives the same file."""
+
+
+@dataclass
+class Page:
+    """A figure with panels.
+
+    Attributes:
+        figure: matplotlib's.
+        panels: (rows, columns) of axes.
+        ratios: height over width of each row's panels.
+        footer: axes of no height below the panels, for a legend.
+        layout: matplotlib's, which makes room for all text.
+    """
+
+    figure: Figure
+    panels: npt.NDArray[Any]
+    ratios: list[float]
+    footer: Axes
+    layout: LayoutEngine
+
+    def finish(self, notes: Sequence[str]) -> Figure:
+        """Write sentences below, and give the page the height at which every panel has its proportions."""
+        self.figure.supxlabel("\n".join(notes), fontsize=NOTES, color="0.25", wrap=True, parse_math=False)
+        for _ in range(2 if self.figure.axes[-1] is not self.footer else 1):  # a colour bar grows with the page
+            self.layout.execute(self.figure)
+            width, height = self.figure.get_size_inches()
+            cells = [panel.get_position(original=True) for panel in self.panels[:, 0]]
+            wanted = sum(cell.width * width * ratio for cell, ratio in zip(cells, self.ratios, strict=True))
+            self.figure.set_figheight(height + wanted - sum(cell.height * height for cell in cells))
+        return self.figure
+
+
+def new_page(titles: Sequence[str], ratios: Sequence[float], width_mm: float, dpi: int) -> Page:
+    """Begin a page.
+
+    Args:
+        titles: of the columns.
+        ratios: for each row, height over width of what is shown, both in mm.
+        width_mm: the page's width at most; with few columns it is narrower.
+        dpi: pixels per inch.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    panel = min((width_mm / MM_PER_INCH - ROW_NAMES) / len(titles), WIDEST_PANEL)
+    heights = [max(min(ratio, TALLEST_PANEL), LOWEST_PANEL / panel) for ratio in ratios]
+    size = (ROW_NAMES + len(titles) * panel, 1 + sum(heights) * panel)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    figure = Figure(figsize=size, dpi=dpi, layout=layout)
+    grid = figure.add_gridspec(len(heights) + 1, len(titles), height_ratios=[*heights, 1e-4])
+    panels = np.array([[figure.add_subplot(grid[row, column]) for column in range(len(titles))]
+                       for row in range(len(heights))])  # fmt: skip
+    for each in panels.flat:
+        each.set_xticks([])
+        each.set_yticks([])
+        each.spines[:].set_visible(False)
+        each.set_anchor("N")  # of a flat slice too, the figure stands right above
+    for each, title in zip(panels[0], titles, strict=True):
+        each.set_title(fitted(title, panel, HEADER), fontsize=HEADER, parse_math=False, pad=4)
+    footer = figure.add_subplot(grid[-1, :])
+    footer.set_axis_off()
+    return Page(figure, panels, heights, footer, layout)
+
+
+def fitted(text: str, inches: float, points: float) -> str:
+    """Break a text into lines that fit a width, within words where one is too long by itself."""
+    letters = max(1, int(inches * 72 / (LETTER * points)))
+    return "\n".join(textwrap.wrap(text, letters, break_on_hyphens=False)) or text
+
+
+def show(panel: Axes, view: View, pixels: npt.NDArray[Any]) -> None:
+    """Show grey values or colours; matplotlib smooths where it has fewer pixels than the slice, and only there."""
+    panel.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="antialiased", aspect=view.aspect)
+
+
+def write_above(panel: Axes, text: str) -> None:
+    """Write a line of figures above a panel, below its column's title; a blank keeps the room."""
+    panel.xaxis.set_label_position("top")
+    panel.set_xlabel(text or " ", fontsize=FIGURES, labelpad=2, parse_math=False)
+
+
+def name_row(panel: Axes, case: str, line: str, inches: float) -> None:
+    """Write a case's name and a further line along a row's first panel, which is so many inches high."""
+    text = "\n".join(part for part in (fitted(case, inches, FIGURES), line) if part)
+    panel.set_ylabel(text, fontsize=FIGURES, labelpad=2, parse_math=False)
+
+
+def outline(panel: Axes, mask: npt.NDArray[np.bool_], colour: Any, width: float) -> None:
+    """Draw the border between a mask and the rest, also where the mask reaches the edge of the slice."""
+    if not mask.any():
+        return
+    rows, columns = mask.shape
+    limits = panel.get_xlim(), panel.get_ylim()
+    padded = np.pad(mask.astype(np.float64), 1)
+    x, y = np.arange(-1, columns + 1), np.arange(-1, rows + 1)
+    panel.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=width, zorder=2)
+    panel.set_xlim(limits[0])
+    panel.set_ylim(limits[1])
+
+
+def mark_directions(panel: Axes, view: View, shape: Sequence[int], inches: float) -> None:
+    """Write the body's sides at the edges of a slice, and draw a bar that tells its scale.
+
+    Args:
+        panel: where the slice is shown.
+        view: how.
+        shape: rows and columns of the slice.
+        inches: the panel's width on the page; in a flat slice some of the marks would stand in the others' way.
+    """
+    from matplotlib.patheffects import withStroke
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    height = inches * shape[0] * view.aspect / shape[1]
+    edge = [withStroke(linewidth=1.5, foreground="black")]
+    left, top = view.sides
+    places = [(left, 0, 0.5, "left", "center"), (OPPOSITE.get(left), 1, 0.5, "right", "center"),
+              (top, 0.5, 1, "center", "top"), (OPPOSITE.get(top), 0.5, 0, "center", "bottom")]  # fmt: skip
+    for letter, x, y, across, along in places[: 4 if height > LOWEST_PANEL / 2 else 2]:
+        if letter:
+            panel.annotate(
+                letter, (x, y), (6 * (0.5 - x), 6 * (0.5 - y)), xycoords="axes fraction", textcoords="offset points",
+                ha=across, va=along, color="white", fontsize=FIGURES, path_effects=edge,
+            )  # fmt: skip
+    if not view.in_mm or height < LOWEST_PANEL:
+        return
+    # 1, 2 or 5 times a power of ten millimetres, at most a quarter of the slice.
+    lengths = [step * 10.0**power for power in range(-3, 4) for step in (1, 2, 5)]
+    length = max((mm for mm in lengths if mm <= shape[1] * view.pixel_mm[1] / 4), default=lengths[0])
+    bar = AnchoredSizeBar(
+        panel.transData, length / view.pixel_mm[1], f"{length:g} mm", "lower left", pad=0.3, sep=2, frameon=False,
+        color="white", label_top=True, fontproperties={"size": NOTES},
+    )  # fmt: skip
+    for part in (bar.size_bar.get_children()[0], bar.txt_label.get_children()[0]):
+        part.set_path_effects(edge)
+    panel.add_artist(bar)
+
+
+@contextmanager
+def plain_settings() -> Iterator[None]:
+    """Draw by matplotlib's defaults, whatever the user's own settings are (TeX would read names as its commands)."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        # Journals ask for fonts that are embedded as outlines; text in an SVG stays text, which can be edited.
+        matplotlib.rcParams.update(
+            {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam", "font.family": "sans-serif"}
+        )
+        yield
+
+
+def check_target(target: Path) -> None:
+    """See that a picture can be written there.
+
+    Raises:
+        UserError: the ending is none of PNG, SVG and PDF, or the folder does not exist.
+    """
+    if target.suffix.lower() not in FORMATS:
+        raise UserError(f"{target}: a picture's name ends in {', '.join(FORMATS)}, by which its format is chosen")
+    if not target.parent.is_dir():
+        raise UserError(f"{target.parent} is not a folder, so {target.name} cannot be written there; create it")
+    if target.is_dir():
+        raise UserError(f"{target} is a folder; give the name of a file")
+
+
+def save_figure(figure: Figure, target: Path) -> None:
+    """Write a figure, in the format of the target's ending, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    ending = target.suffix.lower()
+    with saved(target) as partial:
+        figure.savefig(partial, format=ending[1:], dpi=figure.dpi, metadata=FORMATS[ending])

@@ -1,0 +1,224 @@
+"""The slices of a case that are drawn: chosen, turned, windowed and cut out. The rest of the volumes is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunetv2_eccam.overlay.options import Overlay
+from nnunetv2_eccam.overlay.view import View, view_of
+from nnunetv2_eccam.overlay.window import AsStored, Choice, shown_voxels
+from nnunetv2_eccam.volumes import check_same_grid, read_image, read_labels
+
+Labels = npt.NDArray[Any]
+"""Whole numbers, 0 is background."""
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case.
+
+    Attributes:
+        case: its name.
+        image: the image's file.
+        reference: the true mask's, or None for an unlabelled case.
+        systems: each system's name and its prediction's file.
+    """
+
+    case: str
+    image: Path
+    reference: Path | None
+    systems: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slice of one case, turned for display: (rows, columns) from the top left.
+
+    Attributes:
+        case: the case's name.
+        number: the slice's number along the file's axis, from 0.
+        view: how it is looked at.
+        window: how intensities became grey or colours.
+        image: grey values from 0 to 1, or colours, (rows, columns, 3).
+        reference: the true labels, or None.
+        predictions: the labels of each system, by its name.
+        dice: each system's DSC, of the slice or of the volume as was asked; None where it is not defined, since
+            both masks are empty. Without a reference, or where none was asked for, there is no entry.
+    """
+
+    case: str
+    number: int
+    view: View
+    window: Choice
+    image: npt.NDArray[np.float32]
+    reference: Labels | None
+    predictions: Mapping[str, Labels]
+    dice: Mapping[str, float | None]
+
+    @property
+    def masks(self) -> list[Labels]:
+        """The reference, if there is one, and the predictions."""
+        return [*([] if self.reference is None else [self.reference]), *self.predictions.values()]
+
+    @property
+    def slice_name(self) -> str:
+        """``axial slice 12``; of a photograph nothing."""
+        return f"{self.view.plane} slice {self.number}" if self.view.numbered else ""
+
+
+def rows_of_case(files: CaseFiles, options: Overlay, window: Choice) -> list[Row]:
+    """Read a case and give the slices that are shown of it, in the order of the body or of the numbers asked for.
+
+    Args:
+        files: the case's.
+        options: what is shown.
+        window: how intensities become grey, where no window was asked for only of what is no colour photograph.
+
+    Raises:
+        UserError: a file is missing, damaged or on another grid, or a number is not that of a slice.
+    """
+    image = read_image(files.image)
+    voxels, view = shown_voxels(image, options.channel), view_of(image, options.plane)
+
+    def labels_of(path: Path) -> Labels:
+        mask = read_labels(path)
+        check_same_grid(image, mask, advice="predict or resample on the image's grid")
+        return view.stack(_selected(mask.voxels, options))
+
+    reference = None if files.reference is None else labels_of(files.reference)
+    predictions = {name: labels_of(path) for name, path in files.systems.items()}
+    if isinstance(options.slices, str):
+        score = area_scores if options.slices == "area" else disagreement_scores
+        chosen = choose_slices(score(reference, list(predictions.values())), options.per_case)
+    else:
+        chosen = view.indices(options.slices)
+    choice = AsStored() if voxels.ndim == 4 and options.window is None else window
+    fixed, shown = choice.window(voxels), view.stack(voxels)
+    figures = _dice_of_each(reference, predictions, options)
+    rows = []
+    for index in chosen:
+        # Copies, since views would keep the whole volumes in memory.
+        true = None if reference is None else reference[index].copy()
+        predicted = {name: stack[index].copy() for name, stack in predictions.items()}
+        row = Row(
+            files.case, view.file_number(index), view, choice, fixed.scaled(shown[index]), true, predicted,
+            _dice_of_each(true, predicted, options) if options.dice_of == "slice" else figures,
+        )  # fmt: skip
+        rows.append(row if options.crop_mm is None else cropped(row, options.crop_mm))
+    return rows
+
+
+def cropped(row: Row, margin_mm: float) -> Row:
+    """Cut out the labels of a row - of all its masks together - with a margin; without labels, keep all of it."""
+    somewhere = np.any([mask > 0 for mask in row.masks], axis=0)
+    if not somewhere.any():
+        return row
+    window = []
+    for axis in (0, 1):
+        inside = np.flatnonzero(somewhere.any(axis=1 - axis))
+        margin = int(np.ceil(margin_mm / row.view.pixel_mm[axis]))
+        window.append(slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin))
+    rows, columns = window
+    return replace(
+        row,
+        image=row.image[rows, columns],
+        reference=None if row.reference is None else row.reference[rows, columns],
+        predictions={name: mask[rows, columns] for name, mask in row.predictions.items()},
+    )
+
+
+def dice(reference: Labels, prediction: Labels, labels: Sequence[int] | None = None) -> float | None:
+    """Compute 2 TP / (2 TP + FP + FN) (eq. 14), the mean over labels.
+
+    Args:
+        reference: the true labels, any shape; 0 is background.
+        prediction: the predicted labels, same shape.
+        labels: which labels; None: all.
+
+    Returns:
+        The mean over those labels that either has, from 0 to 1; None where neither has any.
+    """
+    somewhere = (reference != 0) | (prediction != 0)  # nearly all voxels are background: count few
+    true, predicted = reference[somewhere], prediction[somewhere]
+    there = set(np.unique(true).tolist()) | set(np.unique(predicted).tolist())
+    counted = (there - {0}) if labels is None else there & set(labels)
+    if not counted:
+        return None
+    return float(
+        np.mean(
+            [
+                2 * np.count_nonzero((true == label) & (predicted == label))
+                / (np.count_nonzero(true == label) + np.count_nonzero(predicted == label))
+                for label in counted
+            ]
+        )
+    )  # fmt: skip
+
+
+def area_scores(reference: Labels | None, predictions: Sequence[Labels]) -> npt.NDArray[np.int64]:
+    """Count the labelled pixels of each slice: of the reference, or without one of all predictions."""
+    masks = predictions if reference is None else [reference]
+    return np.asarray(sum(np.count_nonzero(mask, axis=(1, 2)) for mask in masks), np.int64)
+
+
+def disagreement_scores(reference: Labels | None, predictions: Sequence[Labels]) -> npt.NDArray[np.int64]:
+    """Count the pixels of each slice on which the systems are wrong, or differ from each other.
+
+    With a reference, a pixel counts once for each system that gives it another label; without, it counts once
+    when not all systems give it the same.
+    """
+    if reference is not None:
+        return np.asarray(sum(np.count_nonzero(each != reference, axis=(1, 2)) for each in predictions), np.int64)
+    differ = np.any([each != predictions[0] for each in predictions[1:]], axis=0)
+    return np.asarray(np.count_nonzero(differ, axis=(1, 2)), np.int64)
+
+
+def choose_slices(scores: npt.NDArray[Any], count: int) -> list[int]:
+    """Choose the slices with the highest scores, not all side by side.
+
+    Neighbours look alike, so the chosen slices are at least 1/(2 count) of the structure's length apart, where
+    its length is the number of slices with a score. If too few have one, those around the best (where none has
+    any: around the middle) fill up.
+
+    Args:
+        scores: for each slice.
+        count: how many to choose; all, if there are fewer.
+
+    Returns:
+        Indices of slices, from low to high; of equal scores the one closest to the middle of them.
+    """
+    scored = np.flatnonzero(scores > 0)
+    middle = float(np.flatnonzero(scores == scores.max()).mean())
+    order = sorted(range(len(scores)), key=lambda index: (-int(scores[index]), abs(index - middle), index))
+    gap = max(1, (len(scored) // count + 1) // 2)
+    chosen: list[int] = []
+    for index in order:
+        if len(chosen) < count and scores[index] > 0 and all(abs(index - other) >= gap for other in chosen):
+            chosen.append(index)
+    chosen += [index for index in order if index not in chosen][: max(0, count - len(chosen))]
+    return sorted(chosen)
+
+
+def _selected(voxels: Labels, options: Overlay) -> Labels:
+    """Keep the labels that are drawn, by a look-up table: fast, and also of masks with many labels."""
+    table: Labels = np.arange(int(voxels.max(initial=0)) + 1, dtype=voxels.dtype)
+    if options.labels is not None:
+        table[~np.isin(table, options.labels)] = 0
+    if options.merged:
+        table = (table > 0).astype(np.uint8)
+    return np.asarray(table[voxels])
+
+
+def _dice_of_each(
+    reference: Labels | None, predictions: Mapping[str, Labels], options: Overlay
+) -> dict[str, float | None]:
+    if reference is None or options.dice_of == "none":
+        return {}
+    labels = (1,) if options.merged else options.labels
+    return {name: dice(reference, prediction, labels) for name, prediction in predictions.items()}

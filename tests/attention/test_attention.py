@@ -1,0 +1,310 @@
+"""``nnUNetv2_eccam attention`` through the command: what is written lines up with the image, and is what it says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from attention_models import Plan, centre_mm, slices_first, write_model, write_spot
+from PIL import Image
+
+from nnunetv2_eccam import cli
+
+
+def attention(*words: object) -> int:
+    quick = () if "--dpi" in words else ("--dpi", "50")
+    return cli.main(["attention", *map(str, words), *quick, "-device", "cpu", "--disable_progress_bar"])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "coa", Plan())
+
+
+@pytest.fixture(scope="module")
+def spot(tmp_path_factory):
+    return write_spot(tmp_path_factory.mktemp("images"))
+
+
+def written(folder: Path, ending: str) -> list[Path]:
+    return sorted(folder.glob(f"*{ending}"))
+
+
+# Reader, orientation, spacing of the image (right, front, head), oblique, downsampling.
+GRIDS = [
+    ("SimpleITKIO", "RAS", (1.0, 1.0, 3.0), False, "stride"),
+    ("SimpleITKIO", "LPS", (1.0, 1.0, 3.0), True, "stride"),
+    ("NibabelIO", "PIR", (0.8, 1.25, 3.0), False, "max_pool"),
+    ("SimpleITKIO", "IRP", (1.3, 1.3, 3.0), False, "stride"),
+    ("NibabelIOWithReorient", "LSA", (0.8, 0.8, 3.0), True, "stride"),
+    ("SimpleITKIOWithReorient", "AIL", (0.8, 1.0, 3.0), False, "max_pool"),
+]
+
+
+@pytest.mark.parametrize(("reader", "orientation", "spacing", "oblique", "downsampling"), GRIDS)
+def test_a_bright_spot_lights_up_where_it_is(tmp_path, reader, orientation, spacing, oblique, downsampling):
+    transpose = slices_first(orientation, reader)
+    plan = Plan(reader=reader, transpose=transpose, switches={"downsampling": downsampling})
+    folder, image = write_model(tmp_path / "model", plan), write_spot(tmp_path, orientation, spacing, oblique)
+    words = ("-m", folder, "--layer", "encoder.stages.3")
+    assert attention("activation", "-i", image.path, "-o", tmp_path / "out", *words) == 0
+    source = nibabel.load(image.path)
+    (path,) = written(tmp_path / "out", ".nii.gz")
+    shown = nibabel.load(path)
+    assert shown.shape == source.shape
+    assert shown.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(shown.affine, source.affine)
+    for code in ("qform_code", "sform_code", "xyzt_units"):
+        assert shown.header[code] == source.header[code]
+    np.testing.assert_array_equal(shown.get_qform(), source.get_qform())
+    # The layer's positions are 8 mm apart; half a position off would be 4 mm in each direction.
+    assert np.abs(centre_mm(path) - image.centre_mm).max() < 1.5
+    assert not shown.get_fdata()[source.get_fdata() == 0].any()  # nnU-Net crops that off
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "PIL"])
+def test_attention_gathers_at_a_bright_spot(tmp_path, orientation):
+    plan = Plan(patch=(64, 64), transpose=slices_first(orientation, ""), switches={"attention_scale": 1.0})
+    folder, image = write_model(tmp_path / "model", plan), write_spot(tmp_path, orientation)
+    assert attention("spatial", "-i", image.path, "-o", tmp_path / "out", "-m", folder) == 0
+    files = written(tmp_path / "out", ".nii.gz")
+    assert [path.name for path in files] == [f"case_7_spatial_U-Net_+_CoA_{name}.nii.gz" for name in ("CoA", "SC")]
+    for path in files:
+        assert np.abs(centre_mm(path) - image.centre_mm).max() < 3.0
+
+
+@pytest.mark.parametrize("trainer", ["AttentionUNet", "UNet_CBAM"])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_other_systems_in_two_and_three_dimensions(tmp_path, spot, trainer, dimension):
+    plan = Plan(f"nnUNetTrainerECCaM_{trainer}")
+    if dimension == 3:
+        plan = Plan(plan.trainer, patch=(6, 32, 32), spacing=(3.0, 1.0, 1.0))
+    folder = write_model(tmp_path / "model", plan)
+    assert attention("spatial", "-i", spot.path, "-o", tmp_path, "-m", folder) == 0
+    (path,) = written(tmp_path, ".nii.gz")
+    values = nibabel.load(path).get_fdata()
+    assert 0 <= values.min() < values.max() <= 1
+    if trainer == "AttentionUNet":
+        assert np.abs(centre_mm(path) - spot.centre_mm).max() < 3.5
+
+
+@pytest.mark.parametrize("what", ["cam", "activation"])
+def test_class_activation_and_strength_of_the_features(tmp_path, spot, what, model):
+    three = write_model(tmp_path / "three", Plan(patch=(6, 32, 32), spacing=(3.0, 1.0, 1.0)))
+    systems = ("--system", f"2D={model}", "--system", f"3D={three}")
+    assert attention(what, "-i", spot.path, "-o", tmp_path, *systems, "--reference", spot.mask, "--dpi", "300") == 0
+    files = written(tmp_path, ".nii.gz")
+    assert [path.name for path in files if "_2D" in path.name or "_3D" in path.name] == [
+        f"case_7_{what}_2D.nii.gz", f"case_7_{what}_3D.nii.gz"
+    ]  # fmt: skip
+    for path in files:
+        assert np.abs(centre_mm(path) - spot.centre_mm).max() < 3.5
+        assert nibabel.load(path).get_fdata().min() >= 0
+    with Image.open(tmp_path / f"case_7_{what}.png") as picture:
+        assert picture.width > 2000  # 182 mm at 300 dpi
+
+
+def test_seen_from_a_point_only_its_slice_is_filled(tmp_path, spot, model):
+    affine = nibabel.load(spot.path).affine
+    point = np.round(np.linalg.solve(affine, [*spot.centre_mm, 1])[:3]).astype(int)
+    mm = (affine @ [*point, 1])[:3] + 0.3  # not quite the voxel's centre
+    for words in (("--point", *point), ("--point_mm", *mm)):
+        assert attention("spatial", "-i", spot.path, "-o", tmp_path, "-m", model, *words) == 0
+    name = "_".join(map(str, point))
+    (path,) = written(tmp_path, ".nii.gz")
+    assert path.name == f"case_7_spatial_from_{name}_U-Net_+_CoA_SC.nii.gz"
+    assert (tmp_path / f"case_7_spatial_from_{name}.png").is_file()
+    values = nibabel.load(path).get_fdata()
+    assert np.flatnonzero(values.any((0, 1))).tolist() == [point[2]]
+    assert np.abs(centre_mm(path) - spot.centre_mm)[:2].max() < 4
+
+
+def test_channel_weights_as_a_table_and_a_picture(tmp_path, spot, model):
+    se = write_model(tmp_path / "se", Plan("nnUNetTrainerECCaM_UNet_SE"))
+    systems = ("--system", f"CoA={model}", "--system", f"SE={se}")
+    assert attention("channels", "-i", spot.path, "-o", tmp_path / "out", *systems) == 0
+    names = ["case_7_channels.png", "case_7_channels_CoA_CC.csv", "case_7_channels_SE.csv"]
+    assert [path.name for path in written(tmp_path / "out", "")] == names
+    with (tmp_path / "out" / names[1]).open() as stream:
+        header, *rows = csv.reader(stream)
+    assert header == ["slice", *(f"channel_{number}" for number in range(8))]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 8)]  # the slices that are not empty
+    assert all(0 < float(value) < 1 for row in rows for value in row[1:])
+
+
+def test_channel_weights_of_a_3d_model_are_by_tile(tmp_path, spot):
+    model = write_model(tmp_path / "model", Plan(patch=(6, 32, 32), spacing=(3.0, 1.0, 1.0)))
+    assert attention("channels", "-i", spot.path, "-o", tmp_path, "-m", model) == 0
+    (table,) = written(tmp_path, ".csv")
+    with table.open() as stream:
+        header, *rows = csv.reader(stream)
+    assert header[0] == "tile"
+    centres = [tuple(map(int, row[0].split())) for row in rows]
+    assert len(set(centres)) == len(centres) > 4
+    assert all(13 <= x < 75 and 4 <= y < 58 and 1 <= z < 8 for x, y, z in centres)
+
+
+def test_the_picture_takes_slices_plane_window_and_format(tmp_path, spot, model):
+    words = ("--slices", "4,5", "--axis", "axial", "--window", "150", "300", "--format", "svg", "--scale", "case")
+    assert attention("spatial", "-i", spot.path, "-o", tmp_path, "-m", model, "--map", "SC", *words) == 0
+    text = (tmp_path / "case_7_spatial.svg").read_text()
+    for part in ("slice 4", "slice 5", "level 150", "Axial slices, seen from the feet", "Each column", "R", "low"):
+        assert part in text
+    assert len(written(tmp_path, ".nii.gz")) == 1
+
+
+def test_an_image_of_two_channels(tmp_path, spot):
+    model = write_model(tmp_path / "model", Plan(channels=("T1", "T2")))
+    second = write_spot(tmp_path, name="other")
+    assert attention("spatial", "-i", spot.path, second.path, "-o", tmp_path, "-m", model, "--channel", 1) == 0
+    assert np.abs(centre_mm(tmp_path / "case_7_spatial_U-Net_+_CoA_CoA.nii.gz") - spot.centre_mm).max() < 2
+
+
+def test_a_photograph_and_a_file_of_several_channels(tmp_path, spot):
+    pixels = np.zeros((60, 44, 3), np.uint8)
+    pixels[5:55, 4:40] = 90
+    pixels[30:46, 10:26] = 250
+    Image.fromarray(pixels).save(tmp_path / "photo_0000.png")
+    layer = ("--layer", "encoder.stages.3", "--channel", "1")
+    colours = Plan(reader="NaturalImage2DIO", channels=("R", "G", "B"))
+    model = write_model(tmp_path / "model", colours)
+    assert attention("activation", "-i", tmp_path / "photo_0000.png", "-o", tmp_path, "-m", model, *layer) == 0
+    shown = nibabel.load(tmp_path / "photo_activation_U-Net_+_CoA.nii.gz").get_fdata()
+    assert shown.shape == (44, 60, 1)
+    assert np.abs(np.argwhere(shown > 0.9 * shown.max()).mean(0) - (17.5, 37.5, 0)).max() < 3
+
+    image = nibabel.load(spot.path)
+    both = nibabel.Nifti1Image(np.stack([image.get_fdata()] * 2, -1), image.affine)
+    nibabel.save(both, tmp_path / "both.nii.gz")
+    two = write_model(tmp_path / "two", Plan(channels=("T1", "T2")))
+    assert attention("activation", "-i", tmp_path / "both.nii.gz", "-o", tmp_path, "-m", two, *layer) == 0
+    path = tmp_path / "both_activation_U-Net_+_CoA.nii.gz"
+    assert nibabel.load(path).shape == image.shape
+    assert np.abs(centre_mm(path) - spot.centre_mm).max() < 1.5
+
+
+def test_model_by_data_set_configuration_and_trainer(tmp_path, spot, nnunet_base):
+    name = "nnUNetTrainerECCaM_UNet_CoA"
+    write_model(nnunet_base / "results" / "Dataset950_Spot" / f"{name}__nnUNetPlans__model", Plan())
+    (nnunet_base / "raw" / "Dataset950_Spot").mkdir(exist_ok=True)
+    words = ("-d", "950", "-c", "model", "-tr", name, "-f", "0", "--map", "CoA")
+    assert attention("spatial", "-i", spot.path, "-o", tmp_path, *words) == 0
+    assert len(written(tmp_path, ".nii.gz")) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-i", "nowhere.nii.gz"), "nowhere.nii.gz does not exist"),
+        (("-m", "nowhere"), "there is no trained model at nowhere"),
+        (("-f", "3"), "it has one for 0: give -f 0"),
+        (("-f", "0", "1"), "folds are networks of their own; give one"),
+        (("--point", "300", "0", "0"), "is outside of"),
+        (("--point", "0", "0", "0"), "nnU-Net crops off"),
+        (("--point_mm", "1e3", "0", "0"), "--point_mm 1000 0 0 (voxel 103"),
+        (("--point", "1", "1", "1", "--point_mm", "1", "1", "1"), "give one"),
+        (("--map", "gate"), "it has CoA at bottleneck.attention, SC at bottleneck.attention.spatial"),
+        (("--layer", "encoder"), "no such map"),
+        (("--slices", "4,99"), "there is no slice 99"),
+        (("--slices", "four"), "--slices four"),
+        (("--rows", "0"), "--rows 0"),
+        (("--window", "bright"), "--window bright is not a window"),
+        (("--channel", "1"), "--channel 1: the image has 1 channels, counted from 0: MRI"),
+        (("--reference", "nowhere.nii.gz"), "nowhere.nii.gz does not exist"),
+        (("-step_size", "2"), "-step_size 2"),
+        (("-chk", "checkpoint_best.pth"), "it has none"),
+        (("--system", "x=y"), "leave out -m"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(tmp_path, spot, model, capsys, words, message):
+    given = {"-i": [spot.path], "-m": [model], "-o": [tmp_path / "out"]}
+    for word in words:
+        if word.startswith("-") and not word.lstrip("-")[0].isdigit():
+            given[word] = []
+            last = word
+        else:
+            given[last].append(word)
+    assert attention("spatial", *(part for option, values in given.items() for part in (option, *values))) == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert message in error[-1]
+    assert error[-1].startswith("nnUNetv2_eccam attention: error: ")
+    assert not written(tmp_path, ".nii.gz") + written(tmp_path / "out", ".nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words", "message"),
+    [
+        ("UNet_SE", ("spatial",), "has no attention of positions; it has SE (channels)"),
+        ("UNet", ("activation",), "has no attention whose output could be shown; name one of its layers"),
+        ("UNet_SE", ("spatial", "--point", "40", "20", "4"), "has no attention seen from a point"),
+        ("UNet", ("channels",), "it has none at all"),
+        ("UNet", ("cam", "--label", "liver"), "has no label liver; it has spot"),
+        ("UNet", ("cam", "--layer", "neck"), "has no layer neck; it has encoder"),
+        ("UNet", ("cam", "--layer", "encoder"), "not a map of the image"),
+        ("UNet", ("cam", "--point", "1", "1", "1"), "--point belongs to spatial"),
+    ],
+)
+def test_what_a_network_does_not_have(tmp_path, spot, capsys, trainer, words, message):
+    folder = write_model(tmp_path / "model", Plan(f"nnUNetTrainerECCaM_{trainer}"))
+    assert attention(*words, "-i", spot.path, "-o", tmp_path, "-m", folder) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_of_several_systems_all_are_checked_before_the_first_is_run(tmp_path, spot, model, capsys):
+    se = write_model(tmp_path / "se", Plan("nnUNetTrainerECCaM_UNet_SE"))
+    systems = ("--system", f"CoA={model}", "--system", f"SE={se}")
+    assert attention("spatial", "-i", spot.path, "-o", tmp_path, *systems) == 1
+    assert "has no attention of positions" in capsys.readouterr().err
+    assert not written(tmp_path, ".nii.gz")
+
+
+def test_systems_need_names_and_files_of_their_own(tmp_path, spot, model, capsys):
+    for names, message in (
+        (("A B=", "A_B="), "files of one name"), (("A=", "A="), "is given twice"), (("",), "has no name or no folder")
+    ):  # fmt: skip
+        systems = [word for name in names for word in ("--system", f"{name}{model}")]
+        assert attention("channels", "-i", spot.path, "-o", tmp_path, *systems) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_second_stage_of_a_cascade_is_refused(tmp_path, spot, capsys):
+    folder = write_model(tmp_path / "model", Plan(channels=("MRI", "spot of the first stage")))
+    for name, place in (("plans.json", ("configurations", "model", "previous_stage")), ("dataset.json", None)):
+        content = json.loads((folder / name).read_text())
+        if place:
+            content[place[0]][place[1]][place[2]] = "first"
+        else:
+            del content["channel_names"]["1"]
+        (folder / name).write_text(json.dumps(content))
+    assert attention("cam", "-i", spot.path, "-o", tmp_path, "-m", folder) == 1
+    assert "is the second model of a cascade" in capsys.readouterr().err
+
+
+def test_a_plain_network_shows_its_class_activation_and_any_layer(tmp_path, spot):
+    folder = write_model(tmp_path / "model", Plan("nnUNetTrainerECCaM_UNet"))
+    assert attention("cam", "-i", spot.path, "-o", tmp_path, "-m", folder) == 0
+    layer = ("--layer", "encoder.stages.1")
+    assert attention("activation", "-i", spot.path, "-o", tmp_path, "-m", folder, *layer) == 0
+    for path in written(tmp_path, ".nii.gz"):
+        assert np.abs(centre_mm(path) - spot.centre_mm).max() < 2
+
+
+def test_without_captum_the_extra_is_named(tmp_path, spot, model, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    assert attention("cam", "-i", spot.path, "-o", tmp_path, "-m", model) == 1
+    assert "pip install 'nnunetv2-eccam[pictures]'" in capsys.readouterr().err
+
+
+def test_help_answers_without_importing_what_is_heavy():
+    check = "import sys, nnunetv2_eccam.cli as c\ntry: c.main(['attention', '--help'])\nexcept SystemExit: pass\n"
+    check += "print({'torch', 'matplotlib', 'nibabel', 'captum'} & set(sys.modules))"
+    text = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert text.endswith("set()\n")
+    for word in ("channels", "spatial", "activation", "cam", "--point_mm", "-step_size", "as nnUNetv2_predict takes"):
+        assert word in text

@@ -1,0 +1,499 @@
+"""What is taken out of a network, and how it is brought back to the image: each step against another computation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from attention_models import Plan, slices_first, write_model, write_spot
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import nn
+
+from nnunetv2_eccam import trainers
+from nnunetv2_eccam.architectures.compared.attention_unet import AttentionGate
+from nnunetv2_eccam.architectures.compared.da_net import DANet, PositionAttention
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.attention import sources
+from nnunetv2_eccam.attention.class_activation import ClassActivation, deepest_layer
+from nnunetv2_eccam.attention.correlation import Pairs
+from nnunetv2_eccam.attention.geometry import MapGeometry
+from nnunetv2_eccam.attention.hooks import find_sources, find_strength, record, tile_maps
+from nnunetv2_eccam.attention.maps import activation_volume, cam_volume, channel_weights, spatial_volumes
+from nnunetv2_eccam.attention.model import TrainedModel
+from nnunetv2_eccam.attention.picture import rows_of_image
+from nnunetv2_eccam.attention.sources import Call, Source, sources_of
+from nnunetv2_eccam.attention.tiles import merged
+from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.overlay.view import view_of
+from nnunetv2_eccam.overlay.window import Window
+from nnunetv2_eccam.volumes import read_image, read_labels
+
+CPU = torch.device("cpu")
+
+
+def network(conv_op=nn.Conv2d, seed=0, **switches) -> ECCaMUNet:
+    torch.manual_seed(seed)
+    norm = nn.InstanceNorm2d if conv_op is nn.Conv2d else nn.InstanceNorm3d
+    kwargs = {"norm_op": norm, "norm_op_kwargs": {"affine": True}, "nonlin": nn.LeakyReLU, "dilations": [1, 2, 3]}
+    made = ECCaMUNet(1, 3, [4, 6, 8], conv_op, 3, [1, 2, 2], 1, 3, 1, **kwargs, **switches)
+    return made.eval()
+
+
+def whole_map(features: torch.Tensor, scale: float) -> torch.Tensor:
+    """S of eq. 9 as it is written, in double precision, (B, N, N)."""
+    matrix = features.double().flatten(2)
+    return (matrix.transpose(1, 2) @ matrix * scale).softmax(2)
+
+
+# ---- the map between positions ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(5, 7), (3, 4, 5)])
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+@pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
+def test_columns_and_rows_of_the_map_that_is_never_held(size, scale, at_once):
+    features = torch.randn(2, 16, *size)
+    expected = whole_map(features, scale)
+    count = expected.shape[1]
+    found = Pairs(features, features, scale).attended(at_once)
+    assert found.shape == (2, *size)
+    torch.testing.assert_close(found.flatten(1).double(), expected.sum(1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.mean(list(range(1, found.ndim))), torch.ones(2))
+    position = [n // 2 for n in size]
+    row = int(np.ravel_multi_index(position, size))
+    torch.testing.assert_close(
+        Pairs(features, features, scale).attended_from(position).flatten(1).double(),
+        expected[:, row] * count, rtol=1e-5, atol=1e-6,
+    )  # fmt: skip
+
+
+def test_half_precision_does_not_overflow():
+    features = 60 * torch.ones(1, 128, 4, 4, dtype=torch.half)
+    torch.testing.assert_close(Pairs(features, features, 1.0).attended(), torch.ones(1, 4, 4))
+    features = torch.randn(1, 64, 5, 5)
+    pairs = Pairs(features, features, 0.2)
+    expected = pairs.attended(), pairs.attended_from((1, 2))
+    with torch.autocast("cpu", torch.bfloat16):  # as the network's, on a GPU
+        found = pairs.attended(), pairs.attended_from((1, 2))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("scale", [1.0, "1/sqrt(C)"])
+def test_what_is_read_from_sc_is_the_map_by_which_it_gathers(scale):
+    module, features, values = SpatialCorrelation(scale), torch.randn(1, 9, 4, 6), torch.randn(1, 9, 4, 6)
+    output = module(features, values)
+    (source,) = sources_of(module)
+    pairs = source.read(Call(module, (features, values), output))
+    rows = torch.stack(
+        [pairs.attended_from((n // 6, n % 6)).flatten() / 24 for n in range(24)]
+    )  # (positions, positions)
+    torch.testing.assert_close((rows @ values.flatten(2)[0].T).T.reshape(output.shape), output)
+
+
+def test_what_is_read_from_da_nets_position_attention_is_its_map():
+    torch.manual_seed(0)
+    module, features = PositionAttention(16), torch.randn(2, 16, 5, 4)
+    (source,) = sources_of(module)
+    pairs = source.read(Call(module, (features,), module(features)))
+    torch.testing.assert_close(pairs.attended_from((3, 2)) / 20, module.attention_map(features, (3, 2)))
+    every = sum(module.attention_map(features, (y, x)) for y in range(5) for x in range(4))
+    torch.testing.assert_close(pairs.attended(), every)
+
+
+def test_a_subclass_is_read_as_its_class_and_others_can_be_registered(monkeypatch):
+    class Own(SpatialCorrelation):
+        pass
+
+    class Squeeze(nn.Module):
+        pass
+
+    monkeypatch.setattr(sources, "SOURCES", dict(sources.SOURCES))
+    assert sources_of(Own())[0].name == "SC"
+    assert sources_of(Squeeze()) == ()
+    sources.register(Squeeze, Source("own", "positions", "anything", lambda call: call.output))
+    assert sources_of(Squeeze())[0].name == "own"
+
+
+# ---- hooks --------------------------------------------------------------------------------------------
+
+
+def hooks_of(module: nn.Module) -> list[int]:
+    return [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()]
+
+
+def test_hooks_leave_the_network_as_it_was():
+    made, tile = network(), torch.randn(1, 1, 16, 20)
+    with torch.no_grad():
+        before, state = made(tile), {name: value.clone() for name, value in made.state_dict().items()}
+    hooks = hooks_of(made)
+    geometry = MapGeometry(made, (16, 20), 1, CPU)
+    tile_maps(made, tile, find_sources(made, ["positions", "pairs"]), geometry)
+    tile_maps(made, tile, find_strength(made), geometry)
+    ClassActivation(made, deepest_layer(made, (16, 20), 1, CPU), 1, True, geometry)(tile)
+    with torch.no_grad():
+        assert torch.equal(made(tile), before)
+    assert hooks_of(made) == hooks == [0] * len(hooks)
+    assert all(torch.equal(value, state[name]) for name, value in made.state_dict().items())
+    assert all(parameter.grad is None for parameter in made.parameters())
+
+
+def test_hooks_are_gone_after_an_error():
+    made, tile = network(), torch.randn(1, 1, 16, 20)
+
+    def fail(call):
+        raise KeyError("in the hook")
+
+    with pytest.raises(KeyError):
+        record(made, tile, [(made.encoder, lambda call: 0), (made.bottleneck, fail)])
+    with pytest.raises(RuntimeError):  # the network's own: one channel too many
+        record(made, torch.randn(1, 2, 16, 20), [(made.bottleneck, lambda call: 0)])
+    with pytest.raises(RuntimeError):
+        MapGeometry(made, (16, 20), 2, CPU)
+    assert not any(hooks_of(made))
+
+
+def test_the_network_runs_no_further_than_it_must():
+    made, called = network(), []
+    handle = made.decoder.register_forward_hook(lambda *_: called.append(True))
+    record(made, torch.randn(1, 1, 16, 20), [(made.bottleneck.attention, lambda call: 0)])
+    handle.remove()
+    assert not called
+
+
+def test_a_module_that_is_not_called_is_named():
+    made = network()
+    made.spare = nn.Linear(1, 1)
+    with pytest.raises(UserError, match="does not call its Linear"):
+        record(made, torch.randn(1, 1, 16, 20), [(made.spare, lambda call: 0)])
+
+
+def test_maps_of_one_name_are_averaged():
+    torch.manual_seed(0)
+    plan = Plan("nnUNetTrainerECCaM_AttentionUNet")
+    trainer = getattr(trainers, plan.trainer)
+    from nnunetv2_eccam.architectures.from_plans import build_network
+
+    made = build_network(plan.architecture(), plan.patch, 1, 2, False, {}, trainer.system.network).eval()
+    tile, gates = torch.randn(1, 1, 32, 32), []
+    for gate in made.modules():
+        if isinstance(gate, AttentionGate):
+            gate.register_forward_hook(
+                lambda gate, inputs, output: gates.append(gate.attention_coefficients(*inputs)[:, 0])
+            )
+    with torch.no_grad():
+        made(tile)
+    for gate in made.modules():
+        gate._forward_hooks.clear()
+    geometry = MapGeometry(made, (32, 32), 1, CPU)
+    found = tile_maps(made, tile, find_sources(made, ["positions"]), geometry)
+    assert found.shape == (1, 1, 32, 32)
+    assert len(gates) == 2
+    torch.testing.assert_close(found[:, 0], torch.stack([geometry.enlarged(gate) for gate in gates]).mean(0))
+
+
+def test_da_net_summed_and_seen_from_a_point():
+    made, tile = DANet(1, 2, "resnet18").eval(), torch.randn(1, 1, 44, 48)  # padded to 48
+    found, geometry = find_sources(made, ["pairs"]), MapGeometry(made, (44, 48), 1, CPU)
+    assert [each.path for each in found] == ["position_attention"]
+    assert geometry.places((6, 6)) == ((8, 8), (0, 0))
+    for point in (None, (20, 33)):
+        maps = tile_maps(made, tile, found, geometry, point)
+        assert maps.shape == (1, 1, 44, 48)
+        assert float(maps.mean()) == pytest.approx(1, abs=0.3)
+    assert deepest_layer(made, (48, 48), 1, CPU) == "classifier.0"  # both attentions together
+
+
+# ---- where positions are ----------------------------------------------------------------------------
+
+
+def impulse_centre(made: nn.Module, module: nn.Module, size, position) -> list[float]:
+    """Find the centre of what a position sees, by the gradient of a network whose kernels are all ones."""
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.fill_(1.0 if parameter.ndim > 1 else 0.0)
+    tile = torch.ones(1, 1, *size, requires_grad=True)
+    kept = []
+    handle = module.register_forward_hook(lambda _m, _i, output: kept.append(output))
+    made(tile)
+    handle.remove()
+    (gradient,) = torch.autograd.grad(kept[0][(0, slice(None), *position)].sum(), tile)
+    grid = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in size), indexing="ij")
+    weight = gradient[0, 0].double()
+    return [float((axis * weight).sum() / weight.sum()) for axis in grid]
+
+
+@pytest.mark.parametrize("downsampling", ["stride", "max_pool"])
+@pytest.mark.parametrize("strides", [[1, 2, 2], [[1, 1], [2, 1], [2, 4]]])
+def test_a_position_is_where_its_receptive_field_is_centred(downsampling, strides):
+    made = ECCaMUNet(
+        1, 3, [1, 1, 1], nn.Conv2d, 3, strides, 1, 1, 1, downsampling=downsampling, channel_correlation=False,
+        spatial_correlation=False, multi_scale=False, enhanced_convolution=False,
+    ).eval()  # fmt: skip
+    size = (64, 64)
+    geometry = MapGeometry(made, size, 1, CPU)
+    with torch.no_grad():
+        map_size = made.encoder(torch.zeros(1, 1, *size))[-1].shape[2:]
+    position = [n // 2 for n in map_size]
+    if downsampling == "max_pool":  # the mean, so that all pixels have a share
+        for module in made.modules():
+            for name, child in module.named_children():
+                if isinstance(child, nn.MaxPool2d):
+                    setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride))
+    expected = impulse_centre(made, made.bottleneck, size, position)
+    strides, starts = geometry.places(map_size)
+    found = [first + stride * at for first, stride, at in zip(starts, strides, position, strict=True)]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert geometry.position(expected, map_size) == position
+
+
+@pytest.mark.parametrize("conv_op", [nn.Conv2d, nn.Conv3d])
+def test_a_ramp_stays_a_ramp_when_it_is_enlarged(conv_op):
+    made, size = network(conv_op), (18, 20, 22)[: 2 if conv_op is nn.Conv2d else 3]  # padded to 20, 20, 24
+    geometry = MapGeometry(made, size, 1, CPU)
+    map_size = [-(-n // 4) for n in size]
+    strides, starts = geometry.places(map_size)
+    for axis, n in enumerate(size):
+        places = starts[axis] + strides[axis] * torch.arange(map_size[axis])
+        ramp = places.reshape(-1, *[1] * (len(size) - 1 - axis)).expand(1, *map_size)
+        voxels = torch.arange(n).float().clamp(places[0], places[-1])
+        expected = voxels.reshape(-1, *[1] * (len(size) - 1 - axis)).expand(1, *size)
+        torch.testing.assert_close(geometry.enlarged(ramp), expected)
+
+
+def test_maps_resized_by_a_function_stand_for_equal_blocks():
+    class Resizing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+
+        def forward(self, image):
+            return self.conv(F.avg_pool2d(image, 4))
+
+    strides, starts = MapGeometry(Resizing(), (16, 32), 1, CPU).places((4, 8))
+    assert strides == (4, 4)
+    assert starts == (1.5, 1.5)
+
+
+# ---- class activation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("layer", ["bottleneck", "encoder.stages.1"])
+def test_class_activation_is_grad_cams_formula(exclusive, layer):
+    made, tile, head = network(seed=3), torch.randn(1, 1, 16, 20), 1
+    geometry = MapGeometry(made, (16, 20), 1, CPU)
+    kept = []
+    handle = made.get_submodule(layer).register_forward_hook(lambda _m, _i, output: kept.append(output))
+    logits = made(tile)
+    handle.remove()
+    chosen = logits[0, head]
+    predicted = logits[0].argmax(0) == head if exclusive else chosen > 0
+    assert 0 < predicted.sum() < predicted.numel()
+    (gradient,) = torch.autograd.grad(chosen[predicted].mean(), kept[0])
+    expected = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1).relu()
+    found = ClassActivation(made, layer, head, exclusive, geometry)(tile)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, geometry.enlarged(expected.detach()), rtol=1e-4, atol=1e-8)
+    assert found.max() > 0
+
+
+def test_class_activation_is_zero_where_nothing_is_predicted():
+    made = network()
+    with torch.no_grad():
+        list(made.decoder.seg_layers.values())[-1].bias.copy_(torch.tensor([1e3, 0, 0]))
+    geometry = MapGeometry(made, (16, 20), 1, CPU)
+    assert not ClassActivation(made, "bottleneck", 1, True, geometry)(torch.randn(1, 1, 16, 20)).any()
+
+
+def test_the_deepest_layer_of_networks_of_other_families():
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+
+    plain = PlainConvUNet(1, 3, [4, 4, 4], nn.Conv2d, 3, [1, 2, 2], 1, 2, 1, deep_supervision=False)
+    assert deepest_layer(plain, (16, 16), 1, CPU) == "encoder.stages.2"
+    assert deepest_layer(network(), (16, 16), 1, CPU) == "bottleneck"
+    other = nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 2, 1),
+        nn.Upsample(scale_factor=4),
+    )  # fmt: skip
+    assert deepest_layer(other, (16, 16), 1, CPU) == "3"  # the one after it gives logits
+    with pytest.raises(UserError, match="--layer"):
+        deepest_layer(nn.Sequential(nn.Conv2d(1, 2, 1)), (16, 16), 1, CPU)
+
+
+# ---- back to the image ------------------------------------------------------------------------------
+
+READERS = [
+    ("SimpleITKIO", "LPI"), ("NibabelIO", "SAR"), ("NibabelIOWithReorient", "PIR"), ("SimpleITKIOWithReorient", "ILA")
+]  # fmt: skip
+
+
+@pytest.fixture(params=READERS, ids=lambda pair: "-".join(pair))
+def case(request, tmp_path):
+    """A model and a case prepared for it, with another spacing, an empty margin, and axes in another order."""
+    reader, orientation = request.param
+    plan = Plan(reader=reader, transpose=slices_first(orientation, reader), spacing=(1.0, 1.2), patch=(24, 32))
+    spot = write_spot(tmp_path, orientation, (0.9, 1.5, 3.0), oblique=True)
+    model = TrainedModel(write_model(tmp_path / "model", plan))
+    return model, model.prepare([read_image(spot.path)]), spot.path
+
+
+def test_maps_come_back_as_nnunets_segmentations_do(case, tmp_path):
+    model, prepared, path = case
+    predictor = model._predictor
+    reader = predictor.plans_manager.image_reader_writer_class()
+    _, properties = reader.read_images([str(path)])
+    manager = predictor.configuration_manager
+    _, _, properties = manager.preprocessor_class(verbose=False).run_case(
+        [str(path)], None, predictor.plans_manager, manager, predictor.dataset_json
+    )
+    logits = np.random.default_rng(0).normal(size=(2, *prepared.data.shape[1:])).astype(np.float32)
+    segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
+        torch.from_numpy(logits.copy()), predictor.plans_manager, manager, predictor.label_manager, properties
+    )
+    reader.write_seg(segmentation, str(tmp_path / "theirs.nii.gz"), properties)
+    theirs = np.asarray(nibabel.load(tmp_path / "theirs.nii.gz").dataobj)
+    mine = prepared.origin.restore(logits).argmax(0)
+    assert 0 < theirs.mean() < 1
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_point_goes_to_the_grid_and_back(case):
+    _, prepared, path = case
+    voxels = nibabel.load(path).get_fdata()
+    seen = np.argwhere(voxels != 0)
+    for voxel in seen[:: len(seen) // 20]:
+        place = prepared.origin.locate(voxel)
+        assert all(-0.5 <= at <= n - 0.5 for at, n in zip(place, prepared.origin.grid, strict=True))
+        assert prepared.origin.file_voxel(place) == tuple(voxel)
+    brightest = prepared.origin.locate(np.mean(np.argwhere(voxels > 250), 0))
+    data = prepared.data[0]
+    expected = np.mean(np.argwhere(data.numpy() > (data.max() + data.median()).item() / 2), 0)
+    np.testing.assert_allclose(brightest, expected, atol=0.6)
+    with pytest.raises(UserError, match="crops off"):
+        prepared.origin.locate(np.argwhere(voxels == 0)[0])
+    assert prepared.origin.slicing_axis == np.argmax(nibabel.load(path).header.get_zooms())
+
+
+@pytest.mark.parametrize("plan", [Plan(patch=(32, 24)), Plan(patch=(4, 24, 32), spacing=(3.0, 1.0, 1.0))])
+def test_tiles_are_merged_as_nnunet_merges_logits(tmp_path, plan):
+    model = TrainedModel(write_model(tmp_path / "model", plan))
+    data = torch.randn(1, 5, 50, 30)
+    found = merged(model, data, lambda tile, _point: model.network(tile).detach())
+    predictor = nnUNetPredictor(device=CPU, use_mirroring=False, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model.folder), (0,), "checkpoint_final.pth")
+    expected = predictor.predict_sliding_window_return_logits(data).float().numpy()
+    assert found.shape == expected.shape
+    # At the edge nnU-Net's weights are so small that half precision rounds weighted logits to zero.
+    inner = (slice(None), slice(1, -1), slice(6, -6), slice(6, -6))
+    np.testing.assert_allclose(found[inner], expected[inner], atol=5e-3 * np.abs(expected).max())
+
+
+def test_all_layers_of_the_api_in_three_dimensions_and_with_regions(tmp_path):
+    labels = {"background": 0, "whole": [1, 2], "core": [2]}
+    plan = Plan(patch=(4, 32, 32), spacing=(3.0, 1.0, 1.0), labels=labels)
+    folder = write_model(tmp_path / "model", plan)
+    model_json = (folder / "dataset.json").read_text()
+    (folder / "dataset.json").write_text(model_json[:-1] + ', "regions_class_order": [1, 2]}')
+    weights = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    heads = [name for name in weights["network_weights"] if ".seg_layers." in name]
+    for name in heads:  # two regions, no background
+        weights["network_weights"][name] = weights["network_weights"][name][1:]
+    torch.save(weights, folder / "fold_0" / "checkpoint_final.pth")
+    model = TrainedModel(folder)
+    assert model.heads == {"whole": 0, "core": 1}
+    assert not model.exclusive_labels
+    prepared = model.prepare([read_image(write_spot(tmp_path).path)])
+    volumes = [
+        *spatial_volumes(model, prepared), activation_volume(model, prepared), cam_volume(model, prepared, "core")
+    ]  # fmt: skip
+    assert [volume.name for volume in volumes] == ["CoA", "SC", "activation", "cam"]
+    assert all(volume.voxels.shape == (78, 70, 9) and volume.voxels.max() > 0 for volume in volumes)
+    (weights,) = channel_weights(model, prepared)
+    assert weights.unit == "tile"
+
+
+# ---- a model that nnU-Net's trainer made and trained --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(nnunet_base, small_dataset, tmp_path_factory) -> tuple[Path, Path]:
+    """EC-CaM-UNet after some steps of nnU-Net's training, and its raw data set."""
+    import json
+
+    from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
+
+    number = small_dataset()
+    folder = next((nnunet_base / "preprocessed").glob(f"Dataset{number:03d}_*"))
+    plans, dataset = (json.loads((folder / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+    plans["plans_name"], plans["continue_training"] = "attentionPlans", False
+    architecture = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
+    architecture["features_per_stage"] = [8, 12, 16, 24, 32, 32][: architecture["n_stages"]]
+    plans["configurations"]["2d"]["batch_size"] = 2
+    torch.manual_seed(0)
+    trainer = nnUNetTrainerECCaM(plans, "2d", 0, dataset, CPU)
+    trainer.initialize()
+    batches, _ = trainer.get_dataloaders()
+    trainer.network.train()
+    for _ in range(4):
+        trainer.train_step(next(batches))
+    model = tmp_path_factory.mktemp("trained")
+    (model / "fold_0").mkdir()
+    trainer.save_checkpoint(str(model / "fold_0" / "checkpoint_final.pth"))
+    (model / "plans.json").write_text(json.dumps(plans))
+    (model / "dataset.json").write_text(json.dumps(dataset))
+    raw = next((nnunet_base / "raw").glob(f"Dataset{number:03d}_*"))
+    return model, raw
+
+
+def test_a_trained_network_and_its_predictions(trained):
+    folder, raw = trained
+    model = TrainedModel(folder)
+    assert model.title == "EC-CaM-UNet"
+    prepared = model.prepare([read_image(raw / "imagesTr" / "case_0_0000.nii.gz")])
+    tile = torch.randn(1, 1, *model.patch_size)
+    with torch.no_grad():
+        before = model.network(tile)
+    maps = {volume.name: volume.voxels for volume in spatial_volumes(model, prepared)}
+    cam = cam_volume(model, prepared, "lesion").voxels
+    with torch.no_grad():
+        assert torch.equal(model.network(tile), before)
+    assert not any(hooks_of(model.network))
+    label = np.asarray(nibabel.load(raw / "labelsTr" / "case_0.nii.gz").dataobj)
+    assert all(voxels.shape == label.shape and np.isfinite(voxels).all() for voxels in (*maps.values(), cam))
+    assert maps["SC"].mean() == pytest.approx(1, abs=0.3)  # by construction, but for padding and merging
+    assert cam.min() >= 0
+    assert maps["CoA"].min() > 0
+
+
+# ---- slices for the picture --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "SAL"])
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_the_cross_is_on_its_voxel_in_every_view(tmp_path, orientation, plane):
+    spot = write_spot(tmp_path, orientation)
+    image = read_image(spot.path)
+    view = view_of(image, plane)
+    point = [n // 3 for n in image.voxels.shape]
+    rows = rows_of_image(image, view, Window(100, 200), point=point)
+    marked = np.zeros(image.voxels.shape, np.float32)
+    marked[tuple(point)] = 1
+    rows.add("cross", "a cross", marked)
+    assert rows.heat["cross"].shape == (1, *rows.image.shape[1:])
+    assert rows.mark == tuple(np.argwhere(rows.heat["cross"][0])[0])
+
+
+def test_slices_are_where_the_reference_is_or_evenly_spread(tmp_path):
+    spot = write_spot(tmp_path)
+    image, mask = read_image(spot.path), read_labels(spot.mask)
+    view = view_of(image, "axial")
+    assert rows_of_image(image, view, Window(0, 1), reference=mask, count=2).numbers == [4, 5]
+    assert rows_of_image(image, view, Window(0, 1), count=3).numbers == [1, 4, 7]
+    assert rows_of_image(image, view, Window(0, 1), count=1).numbers == [4]
+    assert rows_of_image(image, view, Window(0, 1), numbers=[8, 2]).numbers == [8, 2]

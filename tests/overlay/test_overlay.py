@@ -1,0 +1,586 @@
+"""nnUNetv2_eccam overlay: what its picture shows and where, its files and its messages."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from conftest import SHARED_DATA
+from matplotlib.image import imread
+from PIL import Image
+from stored_volumes import ORIENTATIONS, stored
+
+from nnunetv2_eccam.cli import main
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.overlay import colours
+from nnunetv2_eccam.overlay.drawing import draw, write_rows
+from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
+from nnunetv2_eccam.overlay.rows import CaseFiles, cropped, rows_of_case
+from nnunetv2_eccam.overlay.window import Percentiles
+
+SPACING = (1.0, 2.0, 4.0)
+"""Right, anterior, superior; so slices are axial and pixels twice as high as wide."""
+
+
+def save(path: Path, body, spacing=SPACING, order=((0, 1, 2), (False, False, False))) -> Path:
+    """Write a volume whose axes are right, anterior, superior, in another order if asked to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if order == ((0, 1, 2), (False, False, False)):
+        voxels, affine = body, np.diag((*spacing, 1.0))
+    else:
+        voxels, affine = stored(body, spacing, *order)
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+    return path
+
+
+def phantom(shift=0):
+    """An image with a bright block at the patient's right, front and head, and masks: truth and a shifted one."""
+    image = np.zeros((40, 20, 6), np.int16)
+    reference = np.zeros(image.shape, np.uint8)
+    reference[24:34, 11:16, 3] = 1  # 10 x 10 mm, at the right (x high) and the front (y high)
+    reference[26:30, 12:14, 2] = 1
+    image[reference > 0] = 1000
+    prediction = np.roll(reference, -shift, axis=0)  # towards the left of the patient
+    return image, reference, prediction
+
+
+@pytest.fixture
+def folders(tmp_path) -> Path:
+    """Two cases; system A is perfect, B is shifted by 4 mm to the patient's left."""
+    for case in ("a", "b"):
+        image, reference, shifted = phantom(shift=4)
+        save(tmp_path / f"images/{case}_0000.nii.gz", image)
+        save(tmp_path / f"images/{case}_0001.nii.gz", 1000 - image)
+        save(tmp_path / f"labels/{case}.nii.gz", reference)
+        save(tmp_path / f"A/{case}.nii.gz", reference)
+        save(tmp_path / f"B/{case}.nii.gz", shifted)
+    return tmp_path
+
+
+def words(folder: Path, *more: object, target: str = "figure.png", systems=("A", "B"), reference: bool = True):
+    """Make a command line."""
+    line = ["overlay", "-o", folder / target, "--images", folder / "images"]
+    if reference:
+        line += ["--reference", folder / "labels"]
+    for name in systems:
+        line += ["--system", f"{name}={folder / name}"]
+    return [str(word) for word in (*line, "--dpi", 150, *more)]
+
+
+def pixels_of(folder: Path, *more: object, **how) -> np.ndarray:
+    """Run the command and read its PNG, RGB from 0 to 1."""
+    assert main(words(folder, *more, **how)) == 0
+    return imread(folder / "figure.png")[..., :3]
+
+
+def places(pixels, colour, opacity=None, grey=0.0):
+    """Give row and column of the pixels of a colour, over grey where it is not opaque."""
+    value = np.asarray(colour) if opacity is None else (1 - opacity) * grey + opacity * np.asarray(colour)
+    return np.argwhere(np.abs(pixels - value).max(axis=-1) < 0.02)
+
+
+# ---- what is where --------------------------------------------------------------------------------
+
+
+def test_errors_light_up_at_their_place_in_their_system(folders):
+    pixels = pixels_of(folders, "--style", "errors", "--cases", "a")
+    hits, alarms, misses = (
+        places(pixels, colour, colours.OPACITY, grey)
+        for colour, grey in (
+            (colours.TRUE_POSITIVE, 1.0), (colours.FALSE_POSITIVE, 0.0), (colours.FALSE_NEGATIVE, 1.0),
+        )
+    )  # fmt: skip
+    middle = hits[:, 1] < (hits[:, 1].min() + hits[:, 1].max()) / 2  # columns: image, reference, A, B
+    in_a, in_b = hits[middle], hits[~middle]
+    assert len(in_a) == pytest.approx(len(in_b) * 10 / 6, rel=0.05)
+    # A has no errors; B's are 4 mm wide and 10 mm high: misses at the patient's right, so left of the hits.
+    assert len(misses) == pytest.approx(len(in_a) * 4 / 10, rel=0.08)
+    assert len(alarms) == pytest.approx(len(misses), rel=0.05)
+    assert misses[:, 1].max() < in_b[:, 1].min()
+    assert in_b[:, 1].max() < alarms[:, 1].min()
+    # 10 mm by 10 mm is a square, though pixels are 2 mm by 1 mm.
+    height, width = np.ptp(in_a, axis=0) + 1
+    assert height == pytest.approx(width, rel=0.03)
+
+
+def test_the_block_is_at_the_upper_left_of_its_panel_and_only_there(folders):
+    row = rows_of_case_of(folders)
+    assert row.number == 3
+    bright = np.argwhere(row.image > 0.5)
+    assert bright.min(axis=0).tolist() == [4, 6]  # 20 - 16 rows from the front, 40 - 34 columns from the right
+    assert bright.max(axis=0).tolist() == [8, 15]
+    figure = draw([row], Overlay(folders, dpi=150), {})
+    figure.savefig(folders / "row.png", dpi=150)
+    pixels = imread(folders / "row.png")[..., :3]
+    box = figure.axes[0].get_position()
+    height, width = pixels.shape[:2]
+    panel = pixels[round((1 - box.y1) * height) : round((1 - box.y0) * height),
+                   round(box.x0 * width) : round(box.x1 * width)]  # fmt: skip
+    rows, columns = (np.array(edges) * length for edges, length in zip(
+        ((4 / 20, 9 / 20), (6 / 40, 16 / 40)), panel.shape[:2], strict=True))  # fmt: skip
+    inside = panel[round(rows[0]) + 2 : round(rows[1]) - 2, round(columns[0]) + 2 : round(columns[1]) - 2]
+    assert inside.size > 1000
+    assert (inside > 0.99).all()
+    # Anywhere else is black but for the letters and the scale.
+    assert (panel > 0.5).all(axis=-1).mean() == pytest.approx(50 / 800, abs=0.02)
+
+
+def test_all_48_ways_of_storing_files_give_the_same_rows(tmp_path):
+    image, reference, prediction = (volume[::2, ::2] for volume in phantom(shift=4))
+    spacing = (2.0, 4.0, 5.0)
+    first = None
+    for number, order in enumerate(ORIENTATIONS):
+        names = [tmp_path / f"{name}{number}.nii" for name in ("image", "true", "predicted")]
+        for path, body in zip(names, (image, reference, prediction), strict=True):
+            save(path, body, spacing, order)
+        (row,) = rows_of_case(CaseFiles("a", names[0], names[1], {"B": names[2]}), Overlay(tmp_path), Percentiles())
+        across = order[0].index(2)
+        assert row.number == (2 if order[1][across] else 3), order  # six slices, counted along the file's axis
+        first = first or row
+        np.testing.assert_array_equal(row.image, first.image)
+        np.testing.assert_array_equal(row.reference, first.reference)
+        np.testing.assert_array_equal(row.predictions["B"], first.predictions["B"])
+        assert row.dice == first.dice
+        assert row.view.pixel_mm == pytest.approx((4.0, 2.0))
+        (again,) = rows_of_case(
+            CaseFiles("a", names[0], names[1], {}), Overlay(tmp_path, slices=(row.number,)), Percentiles()
+        )
+        np.testing.assert_array_equal(again.image, row.image)
+
+
+def test_contours_run_around_the_masks_in_two_colours(folders):
+    pixels = pixels_of(folders, "--cases", "a", "--dpi", 200, systems=("B",))
+    reference, prediction = places(pixels, colours.REFERENCE), places(pixels, colours.PREDICTION)
+    legend = pixels.shape[0] * 0.7  # the legend's patches are below
+    reference, prediction = reference[reference[:, 0] < legend], prediction[prediction[:, 0] < legend]
+    half = (reference[:, 1].min() + reference[:, 1].max()) / 2
+    in_own, in_system = reference[reference[:, 1] < half], reference[reference[:, 1] > half]
+    height, width = np.ptp(in_own, axis=0) + 1
+    assert height == pytest.approx(width, rel=0.06)
+    # Shifted by 4 of its 10 mm towards the patient's left, which is to the right.
+    shift = prediction[:, 1].min() - in_system[:, 1].min()
+    assert shift == pytest.approx(0.4 * width, rel=0.1)
+    assert prediction[:, 0].min() == pytest.approx(in_system[:, 0].min(), abs=3)
+    # Lines, not areas.
+    assert len(in_own) < 0.25 * height * width
+
+
+def test_several_labels_get_several_colours(folders):
+    reference = phantom()[1]
+    reference[:20, :, 3] = 2
+    save(folders / "labels/a.nii.gz", reference)
+    pixels = pixels_of(folders, "--cases", "a", "--style", "fill", systems=("A",))
+    for colour, grey in ((colours.LABELS[0], 1.0), (colours.LABELS[1], 0.0)):
+        assert len(places(pixels, colour, colours.FILL_OPACITY, grey)) > 1000
+    chosen = pixels_of(folders, "--cases", "a", "--style", "fill", "--label", "2", systems=("A",))
+    assert len(places(chosen, colours.LABELS[0], colours.FILL_OPACITY, 0.0)) > 1000
+    assert not len(places(chosen, colours.LABELS[0], colours.FILL_OPACITY, 1.0))
+
+
+def test_the_channel_is_chosen(folders):
+    first = rows_of_case_of(folders, channel=0)
+    second = rows_of_case_of(folders, channel=1)
+    np.testing.assert_allclose(second.image, 1 - first.image)
+
+
+def rows_of_case_of(folders, **how):
+    (row,) = write_overlay(
+        Overlay(folders / "images", folders / "labels", {"B": folders / "B"}, cases=("a",), dpi=50, **how),
+        folders / "x.png",
+    )
+    return row
+
+
+# ---- which slices, which figures ------------------------------------------------------------------
+
+
+def test_the_dsc_is_of_the_volume_or_of_the_slice(folders):
+    # Slice 3: 50 voxels, of which 30 are found; slice 2: 8 voxels 4 mm long, none of which is found.
+    assert rows_of_case_of(folders).dice == {"B": pytest.approx(2 * 30 / 116)}
+    assert rows_of_case_of(folders, dice_of="slice").dice == {"B": pytest.approx(0.6)}
+    assert rows_of_case_of(folders, dice_of="none").dice == {}
+
+
+def test_slices_by_disagreement_and_by_number(folders):
+    prediction = phantom()[1]
+    prediction[0:6, 0:6, 5] = 1
+    save(folders / "B/a.nii.gz", prediction)
+    assert rows_of_case_of(folders).number == 3
+    assert rows_of_case_of(folders, slices="disagreement").number == 5
+    rows = write_overlay(
+        Overlay(folders / "images", folders / "labels", cases=("b", "a"), slices=(4, 0)), folders / "x.png"
+    )
+    assert [(row.case, row.number) for row in rows] == [("b", 4), ("b", 0), ("a", 4), ("a", 0)]
+
+
+def test_without_a_reference_systems_are_compared_with_each_other(folders, capsys):
+    pixels = pixels_of(folders, "--cases", "a", "--slices", "disagreement", "--style", "fill", reference=False)
+    assert len(places(pixels, colours.LABELS[0], colours.FILL_OPACITY, 1.0)) > 500
+    assert "DSC" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="needs two masks"):
+        write_overlay(Overlay(folders / "images", None, {"A": folders / "A"}, slices="disagreement"), folders / "x.png")
+
+
+def test_a_crop_is_the_labels_with_their_margin(folders):
+    row = rows_of_case_of(folders)
+    small = cropped(row, 3.0)
+    # Rows are 2 mm: 5 and 2 on either side; columns 1 mm: 14 (shifted by 4) and 3 on either side.
+    assert small.image.shape == (9, 20)
+    np.testing.assert_array_equal(small.reference, row.reference[2:11, 3:23])
+    assert cropped(row, 1000).image.shape == row.image.shape
+    assert rows_of_case_of(folders, crop_mm=3.0).image.shape == (9, 20)
+
+
+def test_window_of_ct_is_known_from_the_dataset_json(folders):
+    (folders / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": {"liver": 1}}))
+    image = np.full((40, 20, 6), 140, np.int16)
+    save(folders / "images/a_0000.nii.gz", image)
+    assert rows_of_case_of(folders).image == pytest.approx(0.75)  # level 40, width 400
+    assert rows_of_case_of(folders, window=("100", "160")).image == pytest.approx(0.75)
+    assert rows_of_case_of(folders, window=("percentiles",)).image == pytest.approx(0.0)
+
+
+# ---- empty, flat and strange inputs ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", ["contour", "fill", "errors"])
+@pytest.mark.parametrize("slices", ["area", "disagreement"])
+def test_empty_masks_give_a_picture(folders, style, slices):
+    for name in ("labels", "A", "B"):
+        save(folders / f"{name}/a.nii.gz", np.zeros((40, 20, 6), np.uint8))
+    assert main(words(folders, "--cases", "a", "--style", style, "--slices", slices, "--crop", 5, "--per-case", 2)) == 0
+    assert imread(folders / "figure.png").std() > 0
+
+
+def test_an_undefined_dsc_is_called_so(folders, capsys):
+    for name in ("labels", "A", "B"):
+        save(folders / f"{name}/a.nii.gz", np.zeros((40, 20, 6), np.uint8))
+    assert main(words(folders, "--cases", "a")) == 0
+    assert "DSC A undefined, B undefined" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_single_slice_is_drawn_whatever_its_axis(folders, axis):
+    for name in ("images/a_0000", "labels/a", "A/a", "B/a"):
+        volume = np.asarray(nibabel.load(folders / f"{name}.nii.gz").dataobj)
+        save(folders / f"{name}.nii.gz", np.take(volume, [13 if axis == 1 else 3 if axis == 2 else 28], axis=axis))
+    rows = write_overlay(
+        Overlay(folders / "images", folders / "labels", {"A": folders / "A"}, cases=("a",)), folders / "x.png"
+    )
+    assert [row.view.plane for row in rows] == [("sagittal", "coronal", "axial")[axis]]
+    assert rows[0].reference.any()
+
+
+def test_a_very_flat_and_a_very_tall_slice_are_drawn(folders):
+    row = rows_of_case_of(folders)
+    for shape in ((2, 40), (40, 2), (1, 1)):
+        image = np.zeros(shape, np.float32)
+        mask = np.ones(shape, np.uint8)
+        strange = type(row)("a", 0, row.view, row.window, image, mask, {"B": mask}, {"B": 1.0})
+        write_rows([strange, row], Overlay(folders, dpi=50), {}, folders / "strange.png")
+
+
+def test_photographs_are_shown_in_their_colours(tmp_path, capsys):
+    photograph, mask = np.full((8, 12, 3), (200, 100, 50), np.uint8), np.zeros((8, 12), np.uint8)
+    photograph[1:3, 2:6] = (10, 20, 240)
+    mask[1:3, 2:6] = 1
+    for folder in ("images", "labels", "A"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(photograph).save(tmp_path / "images/p_0000.png")
+    Image.fromarray(mask).save(tmp_path / "labels/p.png")
+    Image.fromarray(mask).save(tmp_path / "A/p.tif")
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}}))  # PNG holds no HU
+    folders = (tmp_path / "images", tmp_path / "labels", {"A": tmp_path / "A"})
+    (row,) = write_overlay(Overlay(*folders, style="fill", width_mm=300), tmp_path / "figure.png")
+    np.testing.assert_array_equal(row.reference, mask)
+    np.testing.assert_allclose(row.image, photograph / 255, atol=1e-6)
+    assert row.dice == {"A": 1.0}
+    assert row.slice_name == ""
+    pixels = imread(tmp_path / "figure.png")[..., :3]
+    assert len(places(pixels, (200 / 255, 100 / 255, 50 / 255))) > 10_000
+    filled = 0.55 * np.array([10, 20, 240]) / 255 + 0.45 * np.array(colours.LABELS[0])
+    assert len(places(pixels, filled)) > 5_000
+    # One channel, or a window of one's own, is shown as asked for.
+    (red,) = write_overlay(Overlay(*folders, channel=0), tmp_path / "figure.png")
+    assert red.image.shape == (8, 12)
+    (wide,) = write_overlay(Overlay(*folders, window=("100", "200")), tmp_path / "figure.png")
+    np.testing.assert_allclose(wide.image[0, 0], (1, 0.5, 0.25))
+
+
+def test_a_sheared_grid_that_simpleitk_refuses_is_drawn(folders):
+    affine = np.diag((*SPACING, 1.0))
+    affine[0, 1] = 0.8
+    for name in ("images/a_0000", "labels/a", "A/a", "B/a"):
+        voxels = np.asarray(nibabel.load(folders / f"{name}.nii.gz").dataobj)
+        nibabel.save(nibabel.Nifti1Image(voxels, affine), folders / f"{name}.nii.gz")
+    with pytest.raises(RuntimeError):
+        sitk.ReadImage(str(folders / "labels/a.nii.gz"))
+    row = rows_of_case_of(folders)
+    assert row.view.oblique_degrees == pytest.approx(np.degrees(np.arctan(0.8 / 2)), abs=1e-3)
+    assert row.number == 3
+
+
+def test_four_axes_hold_channels(folders):
+    image = np.stack([phantom()[0]] * 2, -1)
+    image[:, :, 0, 1] = 500
+    nibabel.save(nibabel.Nifti1Image(image, np.diag((*SPACING, 1))), folders / "images/a_0000.nii.gz")
+    lone = {"images": folders / "images/a_0000.nii.gz", "systems": {"A": folders / "A/a.nii.gz"}, "slices": (0,)}
+    (row,) = write_overlay(Overlay(**lone, channel=1), folders / "x.png")
+    assert row.image.min() > 0.4
+    assert not write_overlay(Overlay(**lone), folders / "x.png")[0].image.any()
+    with pytest.raises(UserError, match=r"a_0000\.nii\.gz has 2 channels"):
+        write_overlay(Overlay(**lone, channel=2), folders / "x.png")
+
+
+# ---- the files ------------------------------------------------------------------------------------
+
+STRANGE = r"$x_1$ \frac{a}{b} <&> _ %"
+
+
+def test_names_are_written_as_they_are(folders):
+    line = words(folders, "--system", f"{STRANGE}={folders / 'A'}", "--label", "1=_$L$ <&>", "--cases", "a",
+                 "--width", 400, target="figure.svg")  # fmt: skip
+    assert main(line) == 0
+    texts = ["".join(each.itertext()) for each in ElementTree.parse(folders / "figure.svg").iter()
+             if each.tag.endswith("text")]  # fmt: skip
+    assert any(STRANGE in text for text in texts)
+    assert "reference: _$L$ <&>" in texts
+    assert any("the patient's right (R) at the left edge" in text for text in texts)
+    assert any(re.search(r"level|percentiles 1 to 99", text) for text in texts)
+    assert texts.count("DSC 1.000") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "magic"), [("f.png", b"\x89PNG"), ("f.svg", b"<?xml"), ("f.pdf", b"%PDF"), ("f.PDF", b"%PDF")]
+)
+def test_the_format_is_that_of_the_ending_and_the_same_input_gives_the_same_file(folders, name, magic):
+    contents = set()
+    for _ in range(2):
+        assert main(words(folders, "--cases", "a", target=name)) == 0
+        contents.add((folders / name).read_bytes())
+    (content,) = contents
+    assert content.startswith(magic)
+    assert b"/Type3" not in content  # journals refuse these fonts
+
+
+def test_the_users_matplotlib_settings_do_not_matter(folders):
+    import matplotlib
+
+    pixels = pixels_of(folders, "--cases", "a")
+    own = {"text.usetex": True, "axes.facecolor": "red", "font.size": 30, "image.origin": "lower"}
+    with matplotlib.rc_context(own):
+        np.testing.assert_array_equal(pixels_of(folders, "--cases", "a"), pixels)
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_help_answers_without_matplotlib_or_torch():
+    code = (
+        "import sys; from nnunetv2_eccam.cli import main\n"
+        "try: main(['overlay', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'matplotlib', 'torch', 'nibabel', 'SimpleITK'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pancreas (70 340)" in done.stdout
+
+
+# ---- messages -------------------------------------------------------------------------------------
+
+
+def message(capsys, line) -> str:
+    assert main(line) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("nnUNetv2_eccam overlay: error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_a_case_that_a_system_lacks_is_named_before_anything_is_read(folders, capsys):
+    (folders / "B/b.nii.gz").unlink()
+    (folders / "images/a_0000.nii.gz").write_bytes(b"nothing that can be read")
+    assert f"B: {folders / 'B'} has no b with" in message(capsys, words(folders, "--cases", "a", "b"))
+    assert not (folders / "figure.png").exists()
+
+
+def test_cases_are_those_of_all_folders_unless_named(folders, capsys):
+    (folders / "B/b.nii.gz").unlink()
+    (folders / "labels/._a.nii.gz").write_bytes(b"from a Mac")
+    assert main(words(folders)) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("a, axial slice 3: DSC A 1.000, B 0.517\nwrote ")
+    assert main(words(folders, systems=("A",))) == 0
+    assert "\nb, axial slice 3" in capsys.readouterr().out
+
+
+def test_too_many_cases_that_nobody_named_are_listed(folders, capsys):
+    for number in range(9):
+        for name in ("images/{}_0000", "labels/{}", "A/{}", "B/{}"):
+            source = folders / (name.format("a") + ".nii.gz")
+            (folders / (name.format(f"c{number}") + ".nii.gz")).write_bytes(source.read_bytes())
+    error = message(capsys, words(folders))
+    assert "11 cases" in error
+    assert "--cases: a b c0 c1" in error
+
+
+@pytest.mark.parametrize(
+    ("body", "spacing", "said"),
+    [
+        (np.zeros((40, 20, 5), np.uint8), SPACING, "differ in shape: 40 x 20 x 6 and 40 x 20 x 5"),
+        (np.zeros((40, 20, 6), np.uint8), (1.0, 2.0, 5.0), "are on different grids: by their headers the same voxel"),
+    ],
+)
+def test_masks_on_another_grid_are_named_with_the_image(folders, capsys, body, spacing, said):
+    save(folders / "B/a.nii.gz", body, spacing)
+    error = message(capsys, words(folders, "--cases", "a"))
+    assert f"{folders / 'images/a_0000.nii.gz'} and {folders / 'B/a.nii.gz'} {said}" in error
+
+
+def test_a_grid_that_differs_by_rounding_is_accepted(folders):
+    save(folders / "B/a.nii.gz", phantom(4)[2], (1.0, 2.001, 4.0))
+    rows_of_case_of(folders)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "said"),
+    [
+        (np.full((40, 20, 6), 0.5, np.float32), "not whole numbers"),
+        (np.full((40, 20, 6), -1, np.int16), "values from -1.0 to -1.0"),
+        (np.zeros((40, 20, 6, 2), np.uint8), "has 4 dimensions"),
+    ],
+)
+def test_what_is_not_a_mask_is_refused(folders, capsys, voxels, said):
+    save(folders / "B/a.nii.gz", voxels)
+    error = message(capsys, words(folders, "--cases", "a"))
+    assert str(folders / "B/a.nii.gz") in error
+    assert said in error
+
+
+def test_a_mask_stored_as_floats_is_read(folders):
+    save(folders / "B/a.nii.gz", phantom(4)[2].astype(np.float64))
+    assert rows_of_case_of(folders).dice == {"B": pytest.approx(60 / 116)}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--slices", "40"), "a_0000.nii.gz has the axial slices 0 to 5; there is no slice 40"),
+        (("--slices", "largest"), "--slices largest is none of area, disagreement and numbers"),
+        (("--slices", "-1"), "--slices -1 is none of"),
+        (("--label", "0"), "--label 0 is not a label"),
+        (("--label", "liver"), "--label liver is not a label"),
+        (("--label", *"12345678"), "there are 8 labels and 7 colours"),
+        (("--system", "C"), "--system C has no name or no folder"),
+        (("--system", "A=x"), "--system A is given twice"),
+        (("--system", "C=nowhere"), "C: nowhere does not exist"),
+        (("--window", "spleen"), "--window spleen is not a window"),
+        (("--per-case", "0"), "--per-case 0 is too small"),
+        (("--dpi", "0"), "--dpi 0 is too small"),
+        (("--crop", "-1"), "--crop -1 is not a margin"),
+        (("--channel", "7"), "has no a_0007 or a with"),
+        (("--channel", "-1"), "--channel -1 is not a channel"),
+    ],
+)
+def test_wrong_options_are_explained(folders, capsys, more, said):
+    assert said in message(capsys, words(folders, "--cases", "a", *more))
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("figure.jpg", "a picture's name ends in .png, .svg, .pdf"),
+        ("nowhere/figure.png", "is not a folder"),
+        ("folder.png", "is a folder"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_first(folders, capsys, target, said):
+    (folders / "folder.png").mkdir()
+    assert said in message(capsys, words(folders, target=target, systems=("nowhere",)))
+
+
+def test_what_cannot_be_drawn_is_explained(folders, capsys):
+    assert "nothing to draw" in message(capsys, words(folders, systems=(), reference=False))
+    assert "errors compares with a reference" in message(capsys, words(folders, "--style", "errors", reference=False))
+    lone = ["overlay", "-o", str(folders / "x.png"), "--images", str(folders / "images"), "--system",
+            f"A={folders / 'A/a.nii.gz'}"]  # fmt: skip
+    assert "is the file of a single case, but there are 2" in message(capsys, lone)
+    assert main([*lone, "--cases", "a"]) == 0
+    (folders / "none").mkdir()
+    assert "no image of channel 0" in message(capsys, words(folders, systems=("none",)))
+    lone[4] = str(folders / "nowhere")
+    assert "nowhere does not exist" in message(capsys, lone)
+
+
+def test_an_image_with_an_unknown_ending_is_named(folders, capsys):
+    (folders / "scan.img").touch()
+    line = words(folders)
+    line[4] = str(folders / "scan.img")
+    assert "scan.img ends in none of .nii.gz" in message(capsys, line)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def with_nan(path):
+    save(path, np.full((40, 20, 6), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("name", ["images/a_0000.nii.gz", "labels/a.nii.gz", "B/a.nii.gz"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (cut_short, "is truncated"), (with_nan, "NaN"), (lambda path: path.write_bytes(b"nothing"), "not compressed"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_named_and_nothing_is_drawn(folders, capsys, name, damage, said):
+    damage(folders / name)
+    error = message(capsys, words(folders, "--cases", "a"))
+    assert str(folders / name) in error
+    assert said in error
+    assert not (folders / "figure.png").exists()
+
+
+def test_a_broken_dataset_json_is_named(folders, capsys):
+    (folders / "dataset.json").write_text("{")
+    assert f"{folders / 'dataset.json'} is not valid JSON" in message(capsys, words(folders, "--cases", "a"))
+
+
+# ---- real images ----------------------------------------------------------------------------------
+
+
+@pytest.mark.real_data
+def test_heart_mris_are_drawn_with_the_names_of_their_labels(heart_download, tmp_path, capsys):
+    line = ["overlay", "-o", tmp_path / "heart.svg", "--images", heart_download / "imagesTr", "--reference",
+            heart_download / "labelsTr", "--system", f"itself={heart_download / 'labelsTr'}", "--cases", "la_001",
+            "--style", "contour"]  # fmt: skip
+    assert main([str(word) for word in line]) == 0
+    assert "DSC itself 1.000" in capsys.readouterr().out
+    assert "reference: left atrium" in (tmp_path / "heart.svg").read_text()
+
+
+@pytest.mark.real_data
+def test_the_liver_of_a_real_ct_is_at_the_left_edge_and_the_spine_below(tmp_path):
+    ct = SHARED_DATA / "ct_abdomen"
+    if not ct.is_dir():
+        pytest.skip(f"the real images are not at {ct}")
+    overlay = Overlay(
+        ct / "ct.nii.gz", ct / "organs.nii.gz", {"organs": ct / "organs.nii.gz"}, labels=(5, 1, 7), slices=(20,),
+        window=("abdomen",), style="fill",
+    )  # fmt: skip
+    (row,) = write_overlay(overlay, tmp_path / "ct.png")
+    liver, spleen = (np.argwhere(row.reference == label).mean(axis=0) for label in (5, 1))
+    assert liver[1] < row.image.shape[1] / 2 < spleen[1]
+    # Bone is white under this window, and the vertebra lies in the lower half, in the middle.
+    bone = np.argwhere(row.image >= 1)
+    central = bone[np.abs(bone[:, 1] - row.image.shape[1] / 2) < 15]
+    assert central[:, 0].mean() > row.image.shape[0] / 2

@@ -1,0 +1,329 @@
+"""Parts of the pictures: orientation, grey values, the choice of slices, the DSC, the page."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stored_volumes import ORIENTATIONS, shown, stored
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.overlay import window
+from nnunetv2_eccam.overlay.colours import LABELS, OPACITY, colour_errors, colour_labels
+from nnunetv2_eccam.overlay.page import MM_PER_INCH, PAGE_WIDTH_MM, fitted, new_page, show
+from nnunetv2_eccam.overlay.rows import area_scores, choose_slices, dice, disagreement_scores
+from nnunetv2_eccam.overlay.view import PLANES, view_of
+from nnunetv2_eccam.overlay.window import PRESETS, AsStored, Percentiles, Window, parse_window
+from nnunetv2_eccam.volumes import Volume
+
+
+def volume(shape, affine, **how):
+    voxels = shape if isinstance(shape, np.ndarray) else np.zeros(shape, np.uint8)
+    return Volume(Path("image.nii.gz"), voxels, np.asarray(affine, float), **how)
+
+
+
+# ---- orientation ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(ORIENTATIONS), st.sampled_from(PLANES), st.tuples(*[st.floats(0.3, 8)] * 3))
+def test_every_way_of_storing_a_volume_is_shown_alike(order, plane, spacing):
+    body = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    voxels, affine = stored(body, spacing, *order)
+    view = view_of(volume(voxels, affine), plane)
+    np.testing.assert_array_equal(view.stack(voxels), shown(body, plane))
+    left, top = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}[plane]
+    assert view.pixel_mm == pytest.approx((spacing[top], spacing[left]))
+    assert view.sides == ("RAS"[left], "RAS"[top])
+    assert view.oblique_degrees == pytest.approx(0, abs=1e-5)
+    # The number is that of the slice along the file's own axis.
+    across = PLANES.index(plane)
+    file_axis = order[0].index(across)
+    for index in range(view.slices):
+        along_file = np.take(voxels, view.file_number(index), axis=file_axis)
+        assert set(along_file.ravel()) == set(view.stack(voxels)[index].ravel())
+        assert view.file_number(view.file_number(index)) == index
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(*[st.floats(-180, 180)] * 3), st.tuples(*[st.floats(0.3, 8)] * 3))
+def test_oblique_volumes_are_shown_along_their_closest_axes(angles, spacing):
+    rotation = np.eye(3)
+    for axis, degrees in enumerate(angles):
+        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        i, j = [(1, 2), (0, 2), (0, 1)][axis]
+        turn = np.eye(3)
+        turn[i, i], turn[i, j], turn[j, i], turn[j, j] = c, -s, s, c
+        rotation = rotation @ turn
+    affine = np.eye(4)
+    affine[:3, :3] = rotation @ np.diag(spacing)
+    voxels = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
+    closest = nibabel.as_closest_canonical(nibabel.Nifti1Image(voxels, affine))
+    view = view_of(volume(voxels, affine), "axial")
+    np.testing.assert_array_equal(view.stack(voxels), shown(np.asarray(closest.dataobj), "axial"))
+    assert view.pixel_mm == pytest.approx(tuple(closest.header.get_zooms()[1::-1]), rel=1e-5)
+    directions = closest.affine[:3, :3] / np.linalg.norm(closest.affine[:3, :3], axis=0)
+    expected = max(math.degrees(math.acos(min(1, abs(directions[axis, axis])))) for axis in range(3))
+    assert view.oblique_degrees == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_oblique_view_says_so():
+    affine = np.eye(4)
+    affine[:2, :2] = [[math.cos(0.3), -math.sin(0.3)], [math.sin(0.3), math.cos(0.3)]]
+    view = view_of(volume((4, 4, 4), affine))
+    assert view.oblique_degrees == pytest.approx(math.degrees(0.3))
+    assert "oblique by up to 17°" in view.description
+    assert "oblique" not in view_of(volume((4, 4, 4), np.eye(4))).description
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "plane"),
+    [
+        ((9, 9, 9), (1, 1, 3), "axial"),
+        ((9, 9, 9), (1, 3, 1), "coronal"),
+        ((9, 9, 9), (3, 1, 1), "sagittal"),
+        ((9, 9, 9), (4, 1, 2), "sagittal"),
+        ((9, 9, 9), (1, 1, 1), "axial"),
+        ((9, 9, 9), (0.98, 0.98, 0.625), "axial"),  # thin-sliced CT: two axes are the largest
+        ((9, 9, 9), (1.0, 1.02, 1.0), "axial"),  # hardly larger
+        ((9, 1, 9), (1, 1, 5), "coronal"),  # a single slice, whatever its spacing says
+        ((1, 9, 9), (1, 1, 1), "sagittal"),
+        ((1, 1, 9), (1, 1, 1), "axial"),
+    ],
+)
+def test_slices_are_taken_across_the_largest_voxels_in_doubt_axial(shape, spacing, plane):
+    assert view_of(volume(shape, np.diag((*spacing, 1.0)))).plane == plane
+
+
+def test_a_grid_without_orientation_is_refused():
+    affine = np.eye(4)
+    affine[2, 2] = 0
+    with pytest.raises(UserError, match="no orientation"):
+        view_of(volume((4, 4, 4), affine))
+
+
+def test_a_photograph_is_shown_as_stored_and_without_sides():
+    voxels = np.arange(12).reshape(4, 3, 1)  # x to the right, y downwards
+    view = view_of(volume(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]), oriented=False), plane="coronal")
+    np.testing.assert_array_equal(view.stack(voxels)[0], voxels[..., 0].T)
+    assert view.sides == ("", "")
+    assert "as stored" in view.description
+
+
+# ---- grey values ----------------------------------------------------------------------------------
+
+
+def test_a_window_is_black_below_and_white_above_and_linear_between():
+    values = np.array([[-161.0, -160, -60, 40, 240, 241]])
+    np.testing.assert_allclose(Window(40, 400).scaled(values)[0], [0, 0, 0.25, 0.5, 1, 1])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_has_a_source_and_is_named_in_the_legend(name):
+    assert PRESETS[name].source
+    assert f"({name})" in parse_window([name.upper().replace("-", "_")]).description
+
+
+def test_windows_are_read_from_words():
+    assert parse_window(["-600", "1500"], is_ct=True)[:2] == (-600, 1500)
+    assert parse_window(None, is_ct=True) == PRESETS["soft-tissue"]
+    assert parse_window(None, is_ct=False) == Percentiles(1, 99)
+    assert parse_window(["percentiles"], is_ct=True) == Percentiles(1, 99)
+    assert parse_window(["percentiles", "0.5", "99.5"], is_ct=True) == Percentiles(0.5, 99.5)
+    # The ranges of the two presets that are published as ranges.
+    assert [PRESETS["pancreas"].level + s * PRESETS["pancreas"].width / 2 for s in (-1, 1)] == [-100, 240]
+    assert [PRESETS["kidney"].level + s * PRESETS["kidney"].width / 2 for s in (-1, 1)] == [-79, 304]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["spleen"], ["40"], ["40", "0"], ["40", "nan"], ["1", "2", "3"], ["percentiles", "99", "1"], ["lung", "3"]],
+)
+def test_other_windows_are_refused_with_the_names_of_those_there_are(words):
+    with pytest.raises(UserError, match=rf"--window {' '.join(words)} is not a window.*pancreas.*--window 40 400"):
+        parse_window(words, is_ct=False)
+
+
+def test_percentiles_are_those_of_the_volume():
+    volume = np.random.default_rng(0).normal(size=(20, 30, 40))
+    low, high = np.percentile(volume, (2, 90))
+    found = Percentiles(2, 90).window(volume)
+    assert found.level - found.width / 2 == pytest.approx(low)
+    assert found.level + found.width / 2 == pytest.approx(high)
+
+
+def test_percentiles_of_a_large_volume_are_close_to_its_own(monkeypatch):
+    volume = np.random.default_rng(0).normal(size=(64, 64, 64))
+    exact = Percentiles().window(volume)
+    monkeypatch.setattr(window, "SAMPLED_VOXELS", 30_000)
+    sampled = Percentiles().window(volume)
+    assert sampled != exact
+    assert sampled[:2] == pytest.approx(exact[:2], abs=0.1)
+
+
+@pytest.mark.parametrize("volume", [np.full((3, 3, 3), 7), np.full((3, 3, 3), -0.5)])
+def test_a_constant_volume_is_black(volume):
+    assert not Percentiles().window(volume).scaled(volume).any()
+
+
+def test_colours_are_shown_from_0_to_the_largest_number_of_their_type():
+    colours = np.array([0, 51, 255], np.uint8)
+    np.testing.assert_allclose(AsStored().window(colours).scaled(colours), [0, 0.2, 1])
+    assert AsStored().window(colours.astype(np.uint16) * 257).width == 65535
+    assert AsStored().window(np.array([0.2, 0.7])).width == 1
+
+
+# ---- the choice of slices -------------------------------------------------------------------------
+
+
+def masks_with(areas):
+    mask = np.zeros((len(areas), 5, 5), np.uint8)
+    for index, area in enumerate(areas):
+        mask[index].flat[:area] = 1
+    return mask
+
+
+def test_the_largest_slice_is_chosen_by_area():
+    mask = masks_with([0, 3, 9, 4, 0])
+    assert area_scores(mask, []).tolist() == [0, 3, 9, 4, 0]
+    assert area_scores(None, [mask, mask]).tolist() == [0, 6, 18, 8, 0]
+    assert choose_slices(area_scores(mask, []), 1) == [2]
+
+
+def test_disagreement_counts_every_system_that_differs_from_the_reference():
+    reference = masks_with([0, 3, 9, 4, 0])
+    first, second = reference.copy(), reference.copy()
+    first[1] = 0  # 3 pixels
+    second[3] = 2 * second[3]  # another label: 4 pixels
+    second[1, 0, 0] = 0  # 1 pixel
+    assert disagreement_scores(reference, [first, second]).tolist() == [0, 4, 0, 4, 0]
+    assert disagreement_scores(None, [first, second]).tolist() == [0, 2, 0, 4, 0]
+    assert disagreement_scores(None, [first, second, reference]).tolist() == [0, 3, 0, 4, 0]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(1, 8))
+def test_chosen_slices_are_the_best_and_apart(scores, count):
+    scores = np.array(scores)
+    chosen = choose_slices(scores, count)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(count, len(scores))
+    assert scores[chosen].max() == scores.max()
+    scored = int((scores > 0).sum())
+    with_score = [index for index in chosen if scores[index] > 0]
+    if scored >= 2 * count:  # enough to choose from: none without a score, and none side by side if they are long
+        assert len(with_score) == count
+        assert min(np.diff(chosen), default=99) >= (scored // count + 1) // 2
+    if not scored and count == 1:
+        assert abs(chosen[0] - (len(scores) - 1) / 2) <= 0.5
+
+
+def test_an_empty_mask_and_a_flat_one_show_the_middle():
+    assert choose_slices(np.zeros(9, int), 1) == [4]
+    assert choose_slices(np.zeros(9, int), 3) == [3, 4, 5]
+    assert choose_slices(np.array([0, 5, 5, 5, 0, 0, 0]), 1) == [2]
+    assert choose_slices(np.zeros(1, int), 5) == [0]
+
+
+# ---- the DSC --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, (1,), (2, 3), (9,)]))
+def test_the_dsc_is_that_of_sets(seed, labels):
+    rng = np.random.default_rng(seed)
+    reference, prediction = rng.integers(0, 4, (2, 3, 4, 2), dtype=np.uint8) * (rng.random((2, 3, 4, 2)) < 0.4)
+    figures = []
+    for label in labels or range(1, 4):
+        true = {tuple(place) for place in np.argwhere(reference == label)}
+        predicted = {tuple(place) for place in np.argwhere(prediction == label)}
+        if true or predicted:
+            figures.append(2 * len(true & predicted) / (len(true) + len(predicted)))
+    assert dice(reference, prediction, labels) == (pytest.approx(sum(figures) / len(figures)) if figures else None)
+
+
+# ---- colours --------------------------------------------------------------------------------------
+
+
+def test_labels_and_errors_have_their_colours_over_the_image():
+    grey = np.full((1, 4), 0.5)
+    labels = np.array([[0, 1, 2, 9]])
+    pixels = colour_labels(grey, labels, {1: (1, 0, 0), 2: (0, 1, 0)}, opacity=0.4)
+    np.testing.assert_allclose(pixels[0], [[0.5] * 3, [0.7, 0.3, 0.3], [0.3, 0.7, 0.3], [0.5] * 3])
+    errors = colour_errors(grey, np.array([[0, 5, 5, 0]]), np.array([[0, 5, 0, 5]]))
+    assert len({tuple(pixel) for pixel in errors[0]}) == 4
+    np.testing.assert_allclose(errors[0, 0], 0.5)
+
+
+@pytest.mark.parametrize(
+    "deficiency",
+    [
+        # Viénot, Brettel and Mollon 1999: what people without long- or medium-wave cones see, in linear RGB.
+        [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+        [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+    ],
+)
+def test_colours_differ_for_people_who_cannot_tell_red_from_green(deficiency):
+    def seen(colour):
+        linear = np.asarray(colour) ** 2.2
+        return np.clip(np.asarray(deficiency) @ linear, 0, 1) ** (1 / 2.2)
+
+    errors = colour_errors(np.full((1, 3), 0.5), np.array([[1, 1, 0]]), np.array([[1, 0, 1]]))[0]
+    for colours in (errors, LABELS[:4]):
+        for first, second in itertools.combinations(colours, 2):
+            assert np.linalg.norm(seen(first) - seen(second)) > 0.15 * (1 if colours is not errors else OPACITY)
+
+
+# ---- the page -------------------------------------------------------------------------------------
+
+
+def test_panels_keep_their_proportions_and_nothing_overlaps():
+    view = view_of(volume((10, 10, 1), np.eye(4)), "axial")
+    page = new_page(["image", "reference", "a system with a long name"], [1.0, 0.8, 9.0, 0.01], PAGE_WIDTH_MM, 50)
+    for panels, height in zip(page.panels, (100, 80, 900, 1), strict=True):
+        for panel in panels:
+            show(panel, view, np.zeros((height, 100)))
+    figure = page.finish(["a note " * 60, "another"])
+    figure.draw_without_rendering()
+    assert figure.get_figwidth() * MM_PER_INCH == pytest.approx(PAGE_WIDTH_MM)
+    boxes = [[panel.get_window_extent() for panel in panels] for panels in page.panels]
+    first, second, tall, flat = (row[0] for row in boxes)
+    assert first.height / first.width == pytest.approx(1.0, abs=0.02)
+    assert second.height / second.width == pytest.approx(0.8, abs=0.02)
+    assert first.width == pytest.approx(second.width, rel=0.01)
+    assert tall.height == pytest.approx(2 * first.width, rel=0.02)  # and no higher
+    assert flat.height < 5
+    for upper, lower in itertools.pairwise(boxes):
+        assert upper[0].y0 > lower[0].y1
+    for left, right in itertools.pairwise(boxes[0]):
+        assert left.x1 < right.x0
+    titles = [panel.title.get_window_extent() for panel in page.panels[0]]
+    assert all(title.y0 > first.y1 for title in titles)
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(titles))
+    notes = figure._supxlabel.get_window_extent()
+    assert 0 <= notes.y0 < notes.y1 < flat.y0
+    assert 0 <= notes.x0 < notes.x1 <= figure.bbox.x1
+
+
+def test_few_columns_make_a_narrow_picture_and_many_fit_the_page():
+    def width(columns, width_mm=PAGE_WIDTH_MM):
+        return new_page(["a"] * columns, [1.0], width_mm, 50).figure.get_figwidth() * MM_PER_INCH
+
+    assert width(2) < 140
+    assert width(12) == pytest.approx(PAGE_WIDTH_MM)
+    assert width(12, 300) == pytest.approx(300)
+
+
+def test_long_names_are_broken_into_lines_that_fit():
+    text = fitted("nnUNetTrainerECCaM__nnUNetPlans__2d", 1.0, 8)
+    assert "\n" in text
+    assert text.replace("\n", "") == "nnUNetTrainerECCaM__nnUNetPlans__2d"
+    assert max(map(len, text.split("\n"))) * 8 * 0.6 <= 72
+    assert fitted("U-Net", 1.0, 8) == "U-Net"
