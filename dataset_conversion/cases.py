@@ -75,8 +75,7 @@ def convert_case(
     warnings = list(scan.warnings)
     found = [check_image(image.path, volume, channel) for volume, channel in zip(volumes, channels, strict=True)]
     warnings += [warning for *_, some in found for warning in some]
-    checks["intensity"] = [min(low for (low, _), *_ in found), max(high for (_, high), *_ in found)]
-    checks["nonzero_size"] = [max(lengths) for lengths in zip(*(size for _, size, _ in found), strict=True)]
+    checks["intensity"] = [min(low for low, *_ in found), max(high for _, high, _ in found)]
     if label is not None:
         advice = "are they of the same case and version? Find out which header is wrong and correct it"
         check_same_grid(image, label, advice=advice, spacing_tolerance=1e-4)
@@ -131,7 +130,7 @@ def header_warnings(volume: Volume) -> list[str]:
     ]
 
 
-def check_image(path: Path, voxels: NDArray[Any], modality: str) -> tuple[tuple[float, float], list[int], list[str]]:
+def check_image(path: Path, voxels: NDArray[Any], modality: str) -> tuple[float, float, list[str]]:
     """Check an image's intensities.
 
     Args:
@@ -140,8 +139,7 @@ def check_image(path: Path, voxels: NDArray[Any], modality: str) -> tuple[tuple[
         modality: a channel name of nnU-Net's; only ``CT`` has a scale that can be judged.
 
     Returns:
-        Minimum and maximum; the extent in voxels along x, y, z of what is not zero, to which nnU-Net crops; and
-        warnings.
+        Minimum, maximum, and warnings.
 
     Raises:
         UserError: all voxels are equal.
@@ -152,8 +150,7 @@ def check_image(path: Path, voxels: NDArray[Any], modality: str) -> tuple[tuple[
     warnings = []
     if modality == "CT" and (low > -50 or high < 100 or low < -33000 or high > 33000):
         warnings.append(f"intensities from {low:g} to {high:g} are not plausible Hounsfield units")
-    box = bounding_box(voxels) or []
-    return (low, high), [last - first + 1 for first, last in box], warnings
+    return low, high, warnings
 
 
 def bounding_box(voxels: NDArray[Any]) -> list[list[int]] | None:

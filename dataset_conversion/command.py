@@ -1,7 +1,7 @@
 """Convert a data set, as downloaded, to nnU-Net's raw format in $nnUNet_raw.
 
 Every case is checked on the way; the data set appears in $nnUNet_raw complete or not at all, with a
-report (conversion_report.md) beside its dataset.json. An interrupted run goes on where it stopped when
+report (conversion_report.json) beside its dataset.json. An interrupted run goes on where it stopped when
 the same command is given again.
 
   nnUNetv2_eccam convert msd-heart Task02_Heart
@@ -142,7 +142,7 @@ def _say(outcome: Outcome) -> None:
         print(f"converted {outcome.cases} cases: {outcome.folder}")
         number = outcome.folder.name[len("Dataset") :][:3].lstrip("0")
         print(
-            f"the report is {outcome.folder / 'conversion_report.md'}; next: "
+            f"the report is {outcome.folder / 'conversion_report.json'}; next: "
             f"nnUNetv2_plan_and_preprocess -d {number} -c 2d --verify_dataset_integrity"
         )
     by_reason: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What is written beside the images: dataset.json, the split, and the report as JSON and as text."""
+"""What is written beside the images: dataset.json, the split, and a report."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import nnunetv2_eccam
-from nnunetv2_eccam.files import write_json, written_whole
-from nnunetv2_eccam.volumes.volume import by
+from nnunetv2_eccam.files import write_json
 
 from .labels import LabelPolicy
 from .model import CaseResult, Options, Plan
-from .slicing import slicing
 from .splits import Split
 
 REPORT_JSON = "conversion_report.json"
-REPORT_TEXT = "conversion_report.md"
 
 
 def converter_version() -> str:
@@ -44,12 +41,12 @@ def build_report(
         results: one entry for each published case, in their order.
         finding: the survey's answer; empty where there was no survey.
     """
-    slicing_finding, slicing_warnings = slicing([entry for entry in results if entry["subset"] == "Tr"])
-    per_case = [f"{entry['case']}: {warning}" for entry in results for warning in entry["warnings"]]
-    # Cases with their finest resolution across the slices pull the planner's target spacing.
+    warnings = [f"{entry['case']}: {warning}" for entry in results for warning in entry["warnings"]]
+    # Cases with their finest resolution across the slices pull the planner's target spacing, and nnU-Net's 2d
+    # configuration slices along the axis where that is largest.
     fine = [entry["case"] for entry in results if entry["spacing"][2] < max(entry["spacing"][:2]) * 0.999]
     if fine:
-        slicing_warnings.append(
+        warnings.append(
             f"{len(fine)} of {len(results)} cases have slices closer together than their pixels: {', '.join(fine)}"
         )
     return {
@@ -63,9 +60,8 @@ def build_report(
         "labels": dict(policy.labels),
         "source_labels": {name: value for value, name in policy.declared.items()},
         "split": {"train": split.train, "validation": split.validation or (), "test": split.test},
-        "slicing": slicing_finding,
         "findings": [dict(finding)] if finding else [],
-        "warnings": [*slicing_warnings, *per_case],
+        "warnings": warnings,
         "notes": list(plan.notes),
         "left_out": dict(sorted(plan.left_out.items())),
         "cases": list(results),
@@ -75,7 +71,7 @@ def build_report(
 def write_description(
     folder: Path, plan: Plan, policy: LabelPolicy, split: Split, report: Mapping[str, Any]
 ) -> None:  # fmt: skip
-    """Write dataset.json, splits_final.json where there is a fixed split, and the two reports."""
+    """Write dataset.json, splits_final.json where there is a fixed split, and the report."""
     order = policy.regions_class_order
     content: dict[str, Any] = {
         "channel_names": dict(plan.channel_names),
@@ -95,51 +91,3 @@ def write_description(
         # The planner copies it to the preprocessed folder (default_experiment_planner, nnU-Net 2.8).
         write_json(folder / "splits_final.json", [{"train": list(split.train), "val": list(split.validation)}])
     write_json(folder / REPORT_JSON, report)
-    with written_whole(folder / REPORT_TEXT) as partial:
-        partial.write_text(_text(report), encoding="utf-8")
-
-
-def _text(report: Mapping[str, Any]) -> str:
-    """Put the report in Markdown; sizes and boxes in voxels and spacing in mm, x, y, z of the published files."""
-    slices = report["slicing"]
-    lines = [f"# {report['data_set']}, converted for nnU-Net", ""]
-    lines += [f"- {key}: {report[key]}" for key in ("converter", "source_folder", "licence", "reference")]
-    lines += [f"- cite: {each}" for each in report["citation"]]
-    lines += [f"- options: {', '.join(f'{key} {value}' for key, value in report['options'].items() if value != [])}"]
-    lines += [f"- labels: {', '.join(f'{name} {value}' for name, value in report['labels'].items())}"]
-    lines += [f"- split: {', '.join(f'{len(cases)} {part}' for part, cases in report['split'].items() if cases)}"]
-    lines += [
-        f"- 2d slices: along {slices['axis']}, {slices['plane']}, "
-        f"{'the' if slices['is_acquired_plane'] else 'NOT the'} stored slices; target spacing "
-        f"{by(slices['target_spacing'])} mm"
-    ]
-    for finding in report["findings"]:
-        lines += [
-            "",
-            f"## {finding['question']}",
-            "",
-            finding["answer"],
-            "",
-            "| candidate | mean score |",
-            "| --- | --- |",
-        ]
-        lines += [f"| {name} | {score:.4f} |" for name, score in finding["scores"].items()]
-    left_out = [f"{name}: {why}" for name, why in report["left_out"].items()]
-    for title, entries in (("Warnings", report["warnings"]), ("Notes", report["notes"]), ("Left out", left_out)):
-        lines += ["", f"## {title}", "", *(f"- {entry}" for entry in entries)] if entries else []
-    lines += [
-        "",
-        "## Cases",
-        "",
-        "| case | folder | size | spacing mm | orientation | intensity | label voxels | box |",
-    ]
-    lines += ["| --- " * 8 + "|"]
-    for entry in report["cases"]:
-        voxels = ", ".join(f"{name} {count}" for name, count in entry.get("label_voxels", {}).items())
-        box = ", ".join(f"{first}-{last}" for first, last in entry.get("label_box", []))
-        low, high = entry["intensity"]
-        lines.append(
-            f"| {entry['case']} | images{entry['subset']} | {by(entry['size'])} | {by(entry['spacing'])} | "
-            f"{entry['orientation']} | {low:g} to {high:g} | {voxels or '-'} | {box or '-'} |"
-        )
-    return "\n".join(lines) + "\n"

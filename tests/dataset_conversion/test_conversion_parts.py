@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from nnunetv2_eccam.dataset_conversion.cases import bounding_box, smallest_type
 from nnunetv2_eccam.dataset_conversion.labels import label_policy, relabelled
-from nnunetv2_eccam.dataset_conversion.slicing import target_spacing
 from nnunetv2_eccam.dataset_conversion.splits import drawn_order, paper_split, split_with_hold_out
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -51,38 +48,6 @@ def test_the_papers_counts(total, counts):
     assert (len(split.train), len(split.validation), len(split.test)) == counts
     assert sorted(split.train + split.validation + split.test) == cases
     assert split.test != paper_split(cases, known, seed=1).test
-
-
-@st.composite
-def scans(draw):
-    """Spacings (mm) and sizes of seven scans: any, or coarse and short along one axis as thick slices are."""
-    spacings = draw(hnp.arrays(np.float64, (7, 3), elements=st.sampled_from([0.5, 0.625, 0.8, 1.0, 2.5, 5.0])))
-    sizes = draw(hnp.arrays(np.int64, (7, 3), elements=st.integers(100, 600)))
-    thick = draw(st.sampled_from([None, 0, 1, 2]))
-    if thick is not None:
-        spacings[:, thick] = draw(hnp.arrays(np.float64, 7, elements=st.sampled_from([0.5, 3.0, 6.0, 8.0, 10.0])))
-        sizes[:, thick] = draw(hnp.arrays(np.int64, 7, elements=st.integers(5, 300)))
-    return spacings, sizes
-
-
-@settings(max_examples=150, deadline=None)
-@given(scans=scans())
-def test_the_target_spacing_is_the_one_of_nnunets_planner(scans):
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-
-    spacings, sizes = scans
-    planner = SimpleNamespace(
-        dataset_fingerprint={"spacings": spacings.tolist(), "shapes_after_crop": sizes.tolist()},
-        overwrite_target_spacing=None,
-        anisotropy_threshold=3,
-        suppress_transpose=False,
-    )
-    planner.determine_fullres_target_spacing = lambda: ExperimentPlanner.determine_fullres_target_spacing(planner)
-
-    found = target_spacing(spacings, sizes)
-
-    assert np.allclose(found, planner.determine_fullres_target_spacing())
-    assert int(np.argmax(found)) == ExperimentPlanner.determine_transpose(planner)[0][0]
 
 
 @QUICK

@@ -128,7 +128,7 @@ def test_nnunet_accepts_it_and_every_voxel_is_kept(download, source, raw, capsys
     assert content["converted_by"].startswith("nnunetv2-eccam ")
     assert content["citation"]
     assert content["licence"].startswith("CC BY")
-    assert report_of(outcome.folder)["slicing"]["plane"] == "axial"
+    assert report_of(outcome.folder)["cases"][0]["orientation"] in ("RAS", "LPS")  # slices across the third axis
 
 
 @pytest.mark.parametrize(("policy", "labels", "values"), [

@@ -340,7 +340,7 @@ def test_real_left_atria_convert(raw, capsys):
     assert outcome.cases == 20
     assert outcome.warnings == []
     assert nnunets_complaints(outcome.folder, capsys) == ""
-    assert report_of(outcome.folder)["slicing"]["target_spacing"] == [0.625] * 3
+    assert {tuple(entry["spacing"]) for entry in report_of(outcome.folder)["cases"]} == {(0.625, 0.625, 0.625)}
 
 
 def test_an_image_of_one_channel_is_not_taken_for_two(tmp_path, raw):
