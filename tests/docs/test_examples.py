@@ -80,6 +80,7 @@ def tutorial(workplace) -> Path:
     script = "\n".join(blocks(page, "bash"))
     for command, more in ON_THIS_MACHINE.items():
         script = re.sub(rf"^{command} .*$", rf"\g<0> {more}", script, flags=re.M)
+    script = script.replace("nnUNetv2_train", "nnUNet_n_proc_DA=0 nnUNetv2_train")  # 0 is not for planning
     bin_folder = Path(sys.executable).parent
     environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet")}
     environment |= {
