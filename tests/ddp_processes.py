@@ -175,12 +175,14 @@ def gradients_are_those_of_one_process(name: str, batch_dice: bool, processes: P
             )
 
 
-def every_parameter_is_used(system: System, side_outputs: bool, processes: Processes) -> None:
+def every_parameter_is_used(
+    system: System, side_outputs: bool, processes: Processes, residual: bool = False, **switches: Any
+) -> None:
     """Two iterations; at the second torch raises where a parameter had no gradient in the first."""
-    switches = dict(system.switches)
+    switches = {**system.switches, **switches}
     if system.is_ours and not side_outputs:
         switches["side_outputs"] = False
-    network = build_network(plan(4), [64, 64], 1, 2, side_outputs, switches, system.network).train()
+    network = build_network(plan(4, residual=residual), [64, 64], 1, 2, side_outputs, switches, system.network).train()
     with processes.together():
         wrapped = DistributedDataParallel(network)
         for _ in range(2):
@@ -276,6 +278,10 @@ for _system in (SYSTEMS[0], *(system for system in SYSTEMS if not system.is_ours
                 every_parameter_is_used, _system, _side_outputs
             )
 CHECKS |= {
+    "every parameter is used: a residual plan, every switch away from its default": partial(
+        every_parameter_is_used, SYSTEMS[0], True, residual=True, attention_stages=[1, 3], attention_residual=True,
+        branch_form="weight_norm", branch_init="he_sum",
+    ),
     "deep supervision off": a_subclass_may_switch_deep_supervision_off,
     "compiled": a_compiled_network_needs_no_weight_for_the_lowest_output,
     "best epoch": the_best_epoch_is_read_once_it_is_written,

@@ -19,14 +19,19 @@ BY_DYNAMO += [(s, r, FITTING) for s, r in CASES if s.name == ""]
 """Each class, and EC-CaM-UNet with all of its parts in both recipes: this exporter takes seconds."""
 
 
+RESIDUAL = [(system, recipe, True) for system, recipe in CASES if system.name == ""]
+
+
 def name_of(value) -> str:
-    return str(value) if isinstance(value, (str, list)) else value.name or "ECCaM"
+    if value is True:
+        return "residual"
+    return str(value) if isinstance(value, (str, list, bool)) else value.name or "ECCaM"
 
 
-def case(system, recipe, size):
+def case(system, recipe, size, residual=False):
     torch.manual_seed(0)
     switches = {**RECIPES[recipe].network_switches, **system.switches}
-    network = build_network(plan(3), FITTING, 1, 2, False, switches, system.network).eval()
+    network = build_network(plan(3, residual=residual), FITTING, 1, 2, False, switches, system.network).eval()
     image = torch.randn(1, 1, *size)
     with torch.no_grad():
         return network, image, network(image)
@@ -44,9 +49,11 @@ def run_by_onnxruntime(network, image, file, **options) -> torch.Tensor:
 
 @pytest.mark.filterwarnings("ignore")  # tracing warns that a size becomes a constant
 @pytest.mark.parametrize("size", [FITTING, PADDED], ids=str)
-@pytest.mark.parametrize(("system", "recipe"), CASES, ids=name_of)
-def test_torchscript_and_the_older_onnx_exporter_give_pytorchs_logits(system, recipe, size, tmp_path):
-    network, image, expected = case(system, recipe, size)
+@pytest.mark.parametrize(
+    ("system", "recipe", "residual"), [(*each, False) for each in CASES] + RESIDUAL, ids=name_of
+)
+def test_torchscript_and_the_older_onnx_exporter_give_pytorchs_logits(system, recipe, residual, size, tmp_path):
+    network, image, expected = case(system, recipe, size, residual)
     traced = torch.jit.trace(network, image, check_trace=False)(image)
     with torch.no_grad():
         traced_without_gradients = torch.jit.trace(network, image, check_trace=False)(image)

@@ -76,7 +76,7 @@ class ResidualMultiKernelPooling(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Append the summaries, before the input."""
-        size = features.shape[2:]
+        size = [int(n) for n in features.shape[2:]]  # exporters that trace give tensors
         maps: list[Tensor] = []
         for kernel in POOLING_KERNELS:
             pooled = F.max_pool2d(features, [min(kernel, n) for n in size])

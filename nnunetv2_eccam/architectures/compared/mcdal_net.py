@@ -206,7 +206,7 @@ class PooledPositionAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Gather the grid's values at every position."""
         # A 1x1 convolution of means is the mean of the 1x1 convolution, at a fraction of the cost.
-        grid = F.interpolate(features, size=[min(self.edge, n) for n in features.shape[2:]], mode="area")
+        grid = _local_means(features, self.edge)
         query, key, value = (
             _rows(projected, features.shape[1])
             for projected in (self.query(features), self.key(grid), self.value(grid))
@@ -215,6 +215,21 @@ class PooledPositionAttention(nn.Module):
             gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         output: Tensor = gathered.squeeze(1).transpose(1, 2).reshape(features.shape)
         return output.to(features.dtype)
+
+
+def _local_means(features: Tensor, edge: int) -> Tensor:
+    """Average a map over windows, at most ``edge`` along each axis: adaptive average pooling, axis by axis.
+
+    As products with constants, since ONNX knows no adaptive pooling whose windows differ.
+    """
+    for axis in range(2, features.ndim):
+        size = int(features.shape[axis])  # exporters that trace give tensors
+        if size > edge:
+            window, position = torch.arange(edge).unsqueeze(0), torch.arange(size).unsqueeze(1)
+            inside = (position >= window * size // edge) & (position < -(-(window + 1) * size // edge))
+            means = inside.to(features) / inside.sum(0).to(features)
+            features = (features.transpose(axis, -1) @ means).transpose(axis, -1)
+    return features
 
 
 def _rows(projected: Tensor, width: int) -> Tensor:
