@@ -71,36 +71,39 @@ def run(arguments: argparse.Namespace) -> int:
     """Score, write the tables and print what they say."""
     _check(arguments)
     axis, reason = _slice_axis(arguments)
-    from nnunetv2_eccam.evaluation.folders import score_folder
-    from nnunetv2_eccam.evaluation.score_files import pool_patients, write_scores
+    from nnunetv2_eccam.evaluation.case_scores import Scoring
+    from nnunetv2_eccam.evaluation.folders import cases_in, score_folder
+    from nnunetv2_eccam.evaluation.labels import read_dataset_json
+    from nnunetv2_eccam.evaluation.score_files import patients_of, pool_patients, write_scores
     from nnunetv2_eccam.evaluation.summary_table import Interval, Scores, remarks, table
 
-    volumes, slices = score_folder(
-        arguments.references,
-        arguments.predictions,
-        arguments.djfile,
-        nsd_tolerance=arguments.nsd_tolerance,
-        slice_axis=axis,
-        with_slices=not arguments.no_slices,
-        n_processes=arguments.processes,
-        cases=arguments.cases,
-        chill=arguments.chill,
-        hd95_of_empty=arguments.hd95_of_empty,
+    labels = read_dataset_json(arguments.djfile)
+    references = cases_in(arguments.references, labels.file_ending, "references")
+    if arguments.group is not None:
+        patients_of(arguments.cases or list(references), arguments.group)  # before any work is done
+    scoring = Scoring(
+        labels, arguments.nsd_tolerance, axis, not arguments.no_slices, arguments.hd95_of_empty,
         compare_headers=not arguments.ignore_geometry,
-        progress=sys.stderr.isatty(),
-    )
-    patients = None if arguments.group is None else pool_patients(volumes, arguments.group)
+    )  # fmt: skip
+    volumes, slices = score_folder(
+        arguments.references, arguments.predictions, scoring, cases=arguments.cases, chill=arguments.chill,
+        n_processes=arguments.processes, progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    scored = Scores(
+        volumes, None if arguments.no_slices else slices,
+        None if arguments.group is None else pool_patients(volumes, arguments.group), arguments.group,
+    )  # fmt: skip
     folder = arguments.output or arguments.predictions
-    tables = {VOLUME_FILE: volumes, SLICE_FILE: slices, PATIENT_FILE: patients}
+    tables = {VOLUME_FILE: volumes, SLICE_FILE: scored.slices, PATIENT_FILE: scored.patients}
     written = {folder / name: scores for name, scores in tables.items() if scores is not None}
     for path, scores in written.items():
         write_scores(scores, path)
     interval = Interval(arguments.confidence, arguments.bootstrap, arguments.seed)
-    scored = Scores(volumes, slices, patients, arguments.group)
     print(table(scored, interval), remarks(scored, interval), sep="\n\n")
-    if slices is not None:
+    if scored.slices is not None:
         print(f"Slices are along {'zyx'[axis]} ({reason})")
-    _print_unscored(arguments, set(volumes["case"]))
+    if left := sorted(set(references) - set(volumes["case"])):
+        print(f"Not scored, as asked: {len(left)} of {len(references)} references ({', '.join(left)})")
     print("Written: " + ", ".join(map(str, written)))
     return 0
 
@@ -111,18 +114,15 @@ def _check(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: one is out of range.
     """
-    if arguments.processes < 1:
-        raise UserError(f"-np {arguments.processes} is not a number of processes; give 1 or more")
-    if not 0 < arguments.confidence < 1:
-        raise UserError(f"--confidence {arguments.confidence} is not between 0 and 1; 0.95 is usual")
-    if arguments.bootstrap < 100:
-        raise UserError(f"--bootstrap {arguments.bootstrap} are too few resamples for an interval; give 100 or more")
-    if arguments.seed < 0:
-        raise UserError(f"--seed {arguments.seed} is negative; give 0 or more")
-    if arguments.group is not None:
-        from nnunetv2_eccam.evaluation.score_files import patients_of
-
-        patients_of(arguments.cases or [], arguments.group)
+    for is_right, name, advice in (
+        (arguments.processes >= 1, "-np", "a number of processes is 1 or more"),
+        (0 < arguments.confidence < 1, "--confidence", "it is between 0 and 1; 0.95 is usual"),
+        (arguments.bootstrap >= 100, "--bootstrap", "an interval needs 100 resamples or more"),
+        (arguments.seed >= 0, "--seed", "a seed is 0 or more"),
+    ):
+        if not is_right:
+            value = getattr(arguments, {"-np": "processes"}.get(name, name.strip("-")))
+            raise UserError(f"{name} {value} will not do: {advice}")
 
 
 def _slice_axis(arguments: argparse.Namespace) -> tuple[int, str]:
@@ -135,13 +135,3 @@ def _slice_axis(arguments: argparse.Namespace) -> tuple[int, str]:
     if plans is None:
         return 0, "no plans were found; nnU-Net's axis is in them: -pfile"
     return slice_axis_of_plans(plans), str(plans)
-
-
-def _print_unscored(arguments: argparse.Namespace, scored: set[str]) -> None:
-    """Name the references that were left out because the user allowed it."""
-    from nnunetv2_eccam.evaluation.folders import cases_in
-    from nnunetv2_eccam.evaluation.labels import read_dataset_json
-
-    left = sorted(set(cases_in(arguments.references, read_dataset_json(arguments.djfile).file_ending, "")) - scored)
-    if left:
-        print(f"Not scored, as asked: {len(left)} of {len(left) + len(scored)} references ({', '.join(left)})")

@@ -120,32 +120,29 @@ def collect(work_dir: Path) -> Collected:
     import pandas
 
     spec = read_spec_of(work_dir)
-    empty = [pandas.DataFrame(columns=[*KEYS, *columns]) for columns in (VOLUME_COLUMNS, SLICE_COLUMNS)]
-    volumes, slices = [], []
+    scores: dict[str, list[DataFrame]] = {
+        "volume": [pandas.DataFrame(columns=[*KEYS, *VOLUME_COLUMNS])],
+        "slice": [pandas.DataFrame(columns=[*KEYS, *SLICE_COLUMNS])],
+    }
+    without: dict[str, list[Part]] = {"volume": [], "slice": []}
     records: dict[Part, dict[str, Any]] = {}
     epochs: dict[Part, list[Epoch]] = {}
-    without_scores, without_slices = [], []
     for part in parts_of(spec):
-        volume = _scores(part, work_dir, "volume")
-        sliced = _scores(part, work_dir, "slice") if spec.evaluation.slices else None
-        if volume is None:
-            without_scores.append(part)
-        else:
-            volumes.append(volume)
-            if sliced is not None:
-                slices.append(sliced)
-            elif spec.evaluation.slices:
-                without_slices.append(part)
+        for unit in ("volume", "slice") if spec.evaluation.slices else ("volume",):
+            found = _scores(part, work_dir, unit)
+            if found is not None:
+                scores[unit].append(found)
+            elif part not in without["volume"]:
+                without[unit].append(part)
         record = part.folder(work_dir / "records") / f"{part.stem}.json"
         if record.is_file():
             records[part] = _record(record)
         folder = part.model_folder(work_dir, spec.plans) if part.fold is not None else None
-        if folder is not None and (found := read_training_logs(folder)):
-            epochs[part] = found
-    joined = [pandas.concat(frames, ignore_index=True) if frames else none
-              for frames, none in zip((volumes, slices), empty, strict=True)]  # fmt: skip
+        if folder is not None and (logged := read_training_logs(folder)):
+            epochs[part] = logged
+    volumes, slices = (pandas.concat(each[1:] or each, ignore_index=True) for each in scores.values())
     return Collected(
-        spec, work_dir, joined[0], joined[1], records, epochs, tuple(without_scores), tuple(without_slices)
+        spec, work_dir, volumes, slices, records, epochs, tuple(without["volume"]), tuple(without["slice"])
     )
 
 

@@ -1,4 +1,4 @@
-"""The report's figures, drawn by matplotlib and seaborn as SVG: cases, cost, alpha, and the trainings' curves."""
+"""The report's figures, drawn by matplotlib and seaborn as SVG: cases, cost, and the trainings' curves."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from nnunetv2_eccam.report.collect import Collected
-from nnunetv2_eccam.report.measured import Measured, Where, finite
+from nnunetv2_eccam.report.measured import Measured, Where
 from nnunetv2_eccam.report.metrics import METRICS, Metric
 from nnunetv2_eccam.report.table import slug
 from nnunetv2_eccam.report.training_logs import Epoch
-from nnunetv2_eccam.systems import RECIPES
-from nnunetv2_eccam.systems.published import PUBLISHED
 
 WIDTH = 8.5
 """Inches; text has 9 points, so that the figure can be read at half the width of a page."""
@@ -158,42 +156,6 @@ def cost_figures(measured: Measured, costs: dict[tuple[str, str], dict[str, Any]
             yield _figure(name, caption, 3.4 + 0.2 * math.ceil(len(found) / 3), len(panels), draw, sharey=True)
 
 
-def alpha_figures(measured: Measured) -> Iterator[Figure]:
-    """Draw the mean over alpha, where at least two of the paper's points of Fig. 5 were measured."""
-    metric, level = measured.metric, measured.level_of(measured.metric)
-    points = {each.title: (each, each.paper.alpha or 0.0) for each in measured.spec.trainers
-              if each.paper and any(row.table == "Fig. 5" for row in each.paper.rows)}  # fmt: skip
-    for where in measured.everywhere:
-        lines: dict[str, dict[float, Any]] = {}
-        for title in [each for each in measured.systems(where) if each in points]:
-            entry, alpha = points[title]
-            recipe = "the paper's" if entry.trainer.startswith(RECIPES["paper"]) else "nnU-Net's"
-            line = lines.setdefault(f"measured: {recipe} recipe, {entry.configuration}", {})
-            line[alpha] = measured.summary(level, where, title, metric)
-        drawn = {name: dict(sorted(line.items())) for name, line in lines.items() if len(line) > 1}
-        published = {
-            float(row.removeprefix("alpha = ")): scores[key]["DSC"] for row, scores in PUBLISHED["Fig. 5"].items()
-            if (key := measured.spec.paper_names.get(where.dataset, "")) in scores and metric.column == "dsc"
-        }  # fmt: skip
-
-        def draw(axes: Any, drawn: Any = drawn, published: Any = published, dataset: str = where.dataset) -> None:
-            for marker, (name, line) in zip(MARKERS, drawn.items(), strict=False):
-                mean = [each.mean for each in line.values()]
-                axes[0].plot(list(line), mean, marker=marker, label=name)
-                low, high = ([getattr(each, end) for each in line.values()] for end in ("low", "high"))
-                axes[0].fill_between(list(line), low, high, alpha=0.2)
-            if published:
-                label = "published, per slice, on another split"
-                axes[0].plot(list(published), list(published.values()), "*", color="black", label=label)
-            axes[0].set(xlabel="alpha, the weight of Dice (eq. 17)",
-                        ylabel=f"{metric.title} [{measured.unit(metric, dataset)}]")  # fmt: skip
-            axes[0].legend()
-
-        if drawn:
-            caption = f"{metric.title} over alpha (Fig. 5): {where}. Mean and confidence interval over cases."
-            yield _figure(slug("alpha", where.dataset, where.subset, where.label), caption, 3.2, 1, draw)
-
-
 def curve_figures(collected: Collected) -> Iterator[Figure]:
     """Draw loss and pseudo Dice over steps (epochs where a log does not tell) of each data set's trainings."""
     colours = _colours(collected.spec.titles)
@@ -232,9 +194,9 @@ def curve_figures(collected: Collected) -> Iterator[Figure]:
 
 def _line(log: Sequence[Epoch], name: str, in_steps: bool) -> tuple[Any, Any]:
     """Give a training's line; of a long one the means of equally many epochs."""
-    step = -(-len(log) // MOST_POINTS)
+    import pandas
+
     y = np.array([getattr(epoch, name) for epoch in log]) * (100 if name == "pseudo_dice" else 1)
-    x = np.array([(epoch.epoch + 1) * (epoch.steps if in_steps else 1) for epoch in log], float)
-    chunks = range(0, len(log), step)
-    means = [float(np.mean(kept)) if len(kept := finite(y[at : at + step])) else math.nan for at in chunks]
-    return [float(np.mean(x[at : at + step])) for at in chunks], means
+    x = np.array([(epoch.epoch + 1) * (epoch.steps if in_steps else 1) for epoch in log])
+    means = pandas.DataFrame({"x": x, "y": y}).groupby(np.arange(len(log)) // -(-len(log) // MOST_POINTS)).mean()
+    return means["x"].to_numpy(), means["y"].to_numpy()

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from nnunetv2_eccam.evaluation.score_files import patients_of, pool_patients
 from nnunetv2_eccam.report.collect import KEYS, SUBSETS, Collected
 from nnunetv2_eccam.report.metrics import METRICS, Metric
@@ -49,6 +46,8 @@ class Measured:
     """
 
     def __init__(self, collected: Collected) -> None:
+        import pandas
+
         self.spec = collected.spec
         group = self.spec.evaluation.group
         volumes, slices = collected.volumes, collected.slices
@@ -65,7 +64,7 @@ class Measured:
             keys = list(KEYS)
             pooled = [pool_patients(rows, group).assign(**{name: rows[name].iloc[0] for name in keys})
                       for _, rows in volumes.groupby(keys, sort=False)]  # fmt: skip
-            patients = _joined(pooled)
+            patients = pandas.concat(pooled, ignore_index=True)
             self.levels["patient"] = patients.assign(part=patients["patient"], unit=patients["patient"])
         self._known: dict[Any, Any] = {}
 
@@ -210,18 +209,6 @@ def adjusted(compared: dict[Key, Comparison]) -> dict[Key, Tested]:
     return {key: Tested(each, p) for (key, each), p in zip(compared.items(), p_values, strict=True)}
 
 
-def finite(values: Any) -> npt.NDArray[np.float64]:
-    """Give the defined values of a column."""
-    array = np.asarray(values, np.float64)
-    return np.asarray(array[np.isfinite(array)])
-
-
 def _units(rows: DataFrame, group: str | None) -> list[str]:
     cases = rows["case"].tolist()
     return cases if group is None else patients_of(cases, group)
-
-
-def _joined(frames: list[DataFrame]) -> DataFrame:
-    import pandas
-
-    return pandas.concat(frames, ignore_index=True)

@@ -13,11 +13,11 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import saved
 from nnunetv2_eccam.report.case_tables import case_table, undefined_table
 from nnunetv2_eccam.report.collect import SUBSETS, Collected, collect
-from nnunetv2_eccam.report.figures import Figure, alpha_figures, case_figures, cost_figures, curve_figures
+from nnunetv2_eccam.report.figures import Figure, case_figures, cost_figures, curve_figures
 from nnunetv2_eccam.report.measured import Measured
 from nnunetv2_eccam.report.paper_tables import paper_tables
-from nnunetv2_eccam.report.result_tables import comparisons, folds, overall, overview, ranks
-from nnunetv2_eccam.report.run_tables import commands_of, cost_table, costs, missing_table, runs_table, versions_table
+from nnunetv2_eccam.report.result_tables import comparisons, folds, overall, overview
+from nnunetv2_eccam.report.run_tables import commands_of, cost_table, costs, missing_table, runs_table
 from nnunetv2_eccam.report.table import ENDINGS, Table
 from nnunetv2_eccam.report.worst_cases import WorstCase, worst_cases
 from nnunetv2_eccam.systems.published import PUBLISHED
@@ -97,7 +97,7 @@ def _sections(collected: Collected, measured: Measured) -> Iterator[Section]:
     worst = worst_cases(collected, measured)
     linked = {each.key: each.name for each in worst if each.pictures}
     hours = {key: float(cost["Hours per training"]) for key, cost in known.items()}
-    yield Section("overview", "Overview", _there(overview(measured, hours), ranks(measured)))
+    yield Section("overview", "Overview", _there(overview(measured, hours)))
     yield Section("methods", "Methods")
     for dataset, subset in measured.blocks:
         spread = folds(measured, dataset) if subset == "val" else None
@@ -106,15 +106,14 @@ def _sections(collected: Collected, measured: Measured) -> Iterator[Section]:
         figures = tuple(case_figures(measured, dataset, subset))
         yield Section(name, f"{dataset}: {SUBSETS[subset]}", tables, figures)
     printed = tuple(table for name in PUBLISHED for table in paper_tables(measured, name))
-    yield Section("paper", "Beside the paper", printed, tuple(alpha_figures(measured)) if printed else ())
+    yield Section("paper", "Beside the paper", printed)
     yield Section("cost", "Cost", _there(cost_table(collected)), tuple(cost_figures(measured, known)))
     yield Section("training", "Training", figures=tuple(curve_figures(collected)))
     yield Section("undefined-values", "Empty masks", _there(undefined_table(measured)))
     yield Section("worst", "Worst cases", worst=tuple(worst))
     if next(measured.blocks, None):
         yield Section("all-cases", "All cases", (case_table(measured, linked),))
-    runs = _there(versions_table(collected), runs_table(collected))
-    yield Section("provenance", "Provenance", runs, commands=tuple(commands_of(collected)))
+    yield Section("provenance", "Provenance", _there(runs_table(collected)), commands=tuple(commands_of(collected)))
 
 
 def _there(*tables: Table | None) -> tuple[Table, ...]:

@@ -1,4 +1,4 @@
-"""The tables of what was measured: means, differences with their tests, folds and ranks."""
+"""The tables of what was measured: means, differences with their tests, and folds."""
 
 from __future__ import annotations
 
@@ -192,19 +192,3 @@ def folds(measured: Measured, dataset: str) -> Table | None:
     wide = wide.sort_values(["System", "Repeat"], key=lambda each: each.map(order).fillna(each), kind="stable")
     title = f"{dataset}, validation: {metric.title} [{measured.unit(metric, dataset)}] per volume, means of folds"
     return Table(slug("folds", dataset), title, wide)
-
-
-def ranks(measured: Measured) -> Table | None:
-    """Make the table of mean ranks within cases in the metric of the spec; None for a single system."""
-    metric = measured.metric
-    columns: dict[str, dict[Any, Any]] = {}
-    for where in measured.everywhere:
-        means = measured.means(where, metric)[measured.complete(where)].dropna()
-        if len(means.columns) > 1 and len(means):
-            placed = means.rank(axis=1, ascending=not metric.higher_is_better)
-            columns[f"{where} ({len(means)} {_cases(measured.level_of(metric))})"] = placed.mean().to_dict()
-    present = [title for title in measured.spec.titles if any(title in each for each in columns.values())]
-    rows = [{"System": title, **{name: each.get(title, math.nan) for name, each in columns.items()}}
-            for title in present]  # fmt: skip
-    note = "1 is the best; ties share the mean of their places. Of cases that all systems have with a defined value."
-    return Table("ranks", f"Mean rank per case by {metric.title}", frame_of(rows), notes=(note,)) if rows else None

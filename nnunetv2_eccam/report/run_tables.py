@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,27 +84,21 @@ def cost_table(collected: Collected) -> Table | None:
 
 def runs_table(collected: Collected) -> Table | None:
     """Make the table of trainings and predictions, a row for each record; None where there is none."""
-    rows = [
-        {
+    rows = []
+    for part, record in collected.records.items():
+        versions = record.get("versions")
+        known = versions.items() if isinstance(versions, dict) else ()
+        words = {name: record.get(name.lower()) or "" for name in ("Hostname", "Started", "Finished", "Note")}
+        rows.append({
             "System": part.system.title, "Data set": part.dataset, "Trainer": part.system.trainer,
             "Configuration": part.system.configuration, "Repeat": part.repeat,
-            "Fold": "test set" if part.fold is None else str(part.fold), "Host": _word(record.get("hostname")),
-            "Computed on": computed_on(record), "Started": _word(record.get("started")),
-            "Finished": _word(record.get("finished")),
+            "Fold": "test set" if part.fold is None else str(part.fold), "Computed on": computed_on(record),
             "Hours": _number(record.get("train_seconds", record.get("predict_seconds"))) / 3600,
-            "Energy [kWh]": _number(record.get("energy_joules")) / JOULES_PER_KWH, "Note": _word(record.get("note")),
-        }
-        for part, record in collected.records.items()
-    ]  # fmt: skip
+            "Energy [kWh]": _number(record.get("energy_joules")) / JOULES_PER_KWH,
+            **{name: str(word) for name, word in words.items()},
+            "Versions": ", ".join(f"{program} {version}" for program, version in known if version),
+        })  # fmt: skip
     return Table("runs", "Trainings and predictions", frame_of(rows)) if rows else None
-
-
-def versions_table(collected: Collected) -> Table | None:
-    """Make the table of programs and their versions; None where no record has any."""
-    known = [record["versions"] for record in collected.records.values() if isinstance(record.get("versions"), dict)]
-    times = Counter((str(program), _word(version)) for each in known for program, version in each.items() if version)
-    rows = [{"Program": program, "Version": version, "Records": n} for (program, version), n in sorted(times.items())]
-    return Table("versions", "Versions", frame_of(rows)) if rows else None
 
 
 def commands_of(collected: Collected) -> list[str]:
@@ -117,31 +110,25 @@ def commands_of(collected: Collected) -> list[str]:
 
 def missing_table(collected: Collected, measured: Measured) -> Table | None:
     """Make the table of what is missing; None where the benchmark is complete."""
-    rows: list[dict[str, Any]] = []
+    found: dict[tuple[str, str], list[str]] = {}
     unscored = [part for part in collected.without_scores if part.fold is not None or _is_expected(collected, part)]
-    for kind, parts in (("scores of", unscored), ("slices' scores of", collected.without_slices)):
-        groups: dict[tuple[str, str, int], list[Part]] = {}
+    for kind, parts in (("", unscored), ("slices of ", collected.without_slices)):
         for part in parts:
-            groups.setdefault((part.system.title, part.dataset, part.repeat), []).append(part)
-        rows += [{"System": title, "Data set": dataset, "Repeat": str(repeat), "Missing": f"{kind} {_said(each)}"}
-                 for (title, dataset, repeat), each in groups.items()]  # fmt: skip
+            which = "test set" if part.fold is None else f"fold {part.fold}"
+            repeat = f" of repeat {part.repeat}" if collected.spec.repeats > 1 else ""
+            found.setdefault((part.system.title, part.dataset), []).append(kind + which + repeat)
     for dataset, subset in measured.blocks:
         volumes = measured.levels["volume"]
         cases = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == subset)]
         for title, own in cases.groupby("system", sort=False):
             if lacking := sorted(set(cases["case"]) - set(own["case"])):
-                more = f" and {len(lacking) - NAMED_CASES} more" if len(lacking) > NAMED_CASES else ""
-                what = f"{len(lacking)} of the {cases['case'].nunique()} {SUBSETS[subset]} cases: "
-                rows.append({"System": str(title), "Data set": dataset, "Repeat": "",
-                             "Missing": what + ", ".join(lacking[:NAMED_CASES]) + more})  # fmt: skip
+                more = ", ..." if len(lacking) > NAMED_CASES else ""
+                what = f"{len(lacking)} of {cases['case'].nunique()} {SUBSETS[subset]} cases"
+                named = f"{what} ({', '.join(lacking[:NAMED_CASES])}{more})"
+                found.setdefault((str(title), dataset), []).append(named)
+    rows = [{"System": title, "Data set": dataset, "Without scores": ", ".join(each)}
+            for (title, dataset), each in found.items()]  # fmt: skip
     return Table("missing", "What is missing", frame_of(rows)) if rows else None
-
-
-def _said(parts: Iterable[Part]) -> str:
-    """Name parts: ``folds 1, 3 and the test set``."""
-    folds = [str(part.fold) for part in parts if part.fold is not None]
-    names = [f"fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}"] if folds else []
-    return " and ".join([*names, *(["the test set"] if any(part.fold is None for part in parts) else [])])
 
 
 def _is_expected(collected: Collected, part: Part) -> bool:
@@ -165,7 +152,3 @@ def numbers(records: Sequence[dict[str, Any]], name: str) -> list[float]:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-
-
-def _word(value: Any) -> str:
-    return "" if value is None else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -9,17 +10,12 @@ from typing import NamedTuple
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
 
-_STAMP = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?: "
 _NUMBER = r"(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|-?inf|nan)"
-_EPOCH = re.compile(_STAMP + r"Epoch (\d+)\s*$")
-_FIGURES = {
-    "train_loss": re.compile(_STAMP + r"train_loss " + _NUMBER),
-    "val_loss": re.compile(_STAMP + r"val_loss " + _NUMBER),
-    "seconds": re.compile(_STAMP + r"Epoch time: " + _NUMBER + r" s"),
-}
-_DICE = re.compile(_STAMP + r"Pseudo dice \[(.*)\]")
+_LINE = re.compile(
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?: (Epoch time:|Epoch|train_loss|val_loss|Pseudo dice) (\S.*?)\s*$", re.M
+)
 # "np.float32(0.66)" or "0.66", as numpy's version writes it; the 32 is no value.
-_DICE_VALUE = re.compile(r"(?<![\w.])" + _NUMBER)
+_VALUE = re.compile(r"(?<![\w.])" + _NUMBER)
 
 
 class Epoch(NamedTuple):
@@ -46,18 +42,17 @@ def read_training_logs(folder: Path) -> list[Epoch]:
     """Read the epochs of a fold's folder, in order.
 
     A training that was resumed has several logs. A later one replaces the epochs from where it begins, so that of a
-    training that began anew nothing is left of the earlier one.
+    training that began anew nothing is left of the earlier one. An epoch that was not finished is left out.
 
     Args:
         folder: ``.../fold_0``; where it is missing or has no log, there are no epochs.
     """
     epochs: dict[int, Epoch] = {}
     # The names hold year, month, day, hour, minute and second; nnU-Net does not pad all with zeros.
-    for log in sorted(folder.glob("training_log_*.txt"), key=_time_of):
+    logs = sorted(folder.glob("training_log_*.txt"), key=lambda log: [int(part) for part in re.findall(r"\d+", log.stem)])
+    for log in logs:
         found = _epochs_of(log.read_text(encoding="utf-8", errors="replace"))
-        if found:
-            first = min(found)
-            epochs = {number: each for number, each in epochs.items() if number < first} | found
+        epochs = {number: each for number, each in epochs.items() if not found or number < min(found)} | found
     steps = _steps(folder / "debug.json") if epochs else 0
     return [epochs[number]._replace(steps=steps) for number in sorted(epochs)]
 
@@ -65,35 +60,23 @@ def read_training_logs(folder: Path) -> list[Epoch]:
 def _steps(path: Path) -> int:
     """Read how many steps nnU-Net's trainer noted that an epoch has; 0 where it is not known."""
     try:
-        content = read_json(path)
-        return int(content["num_iterations_per_epoch"])
+        return int(read_json(path)["num_iterations_per_epoch"])
     except (UserError, KeyError, TypeError, ValueError):
         return 0
 
 
-def _time_of(log: Path) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", log.stem)]
-
-
 def _epochs_of(text: str) -> dict[int, Epoch]:
-    """Read the epochs of one log; one that was not finished is left out."""
     epochs: dict[int, Epoch] = {}
-    current, figures = None, dict[str, float]()
-    for line in text.splitlines():
-        if match := _EPOCH.match(line):
-            current, figures = int(match[1]), {}
+    current, figures = -1, dict[str, float]()
+    for name, rest in _LINE.findall(text):
+        if name == "Epoch":
+            current, figures = (int(rest) if rest.isdecimal() else -1), {}
             continue
-        if current is None:
-            continue
-        if match := _DICE.match(line):
-            values = [float(value) for value in _DICE_VALUE.findall(match[1])]
-            defined = [value for value in values if value == value]
-            figures["pseudo_dice"] = sum(defined) / len(defined) if defined else float("nan")
-        for name, pattern in _FIGURES.items():
-            if match := pattern.match(line):
-                figures[name] = float(match[1])
-        if "seconds" in figures:
-            names = ("train_loss", "val_loss", "pseudo_dice", "seconds")
-            train, val, dice, seconds = (figures.get(name, float("nan")) for name in names)
+        defined = [value for value in map(float, _VALUE.findall(rest)) if not math.isnan(value)]
+        figures[name] = sum(defined) / len(defined) if defined else math.nan
+        if name == "Epoch time:" and current >= 0:
+            train, val, dice, seconds = (
+                figures.get(each, math.nan) for each in ("train_loss", "val_loss", "Pseudo dice", "Epoch time:")
+            )
             epochs[current] = Epoch(current, train, val, dice, seconds)
     return epochs

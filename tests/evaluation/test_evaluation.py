@@ -21,7 +21,7 @@ from small_dataset import LABELS
 
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.evaluation.case_scores import Counts, counts_of_slices
+from nnunetv2_eccam.evaluation.case_scores import Counts, Scoring, counts_of_slices
 from nnunetv2_eccam.evaluation.folders import score_folder
 from nnunetv2_eccam.evaluation.labels import Structure, plans_beside, read_dataset_json, slice_axis_of_plans
 from nnunetv2_eccam.evaluation.score_files import (
@@ -79,7 +79,9 @@ class Folders:
         return self
 
     def score(self, **options):
-        return score_folder(self.references, self.predictions, self.json, **options)
+        of_folder = {name: options.pop(name) for name in ("cases", "chill", "n_processes") if name in options}
+        scoring = Scoring(read_dataset_json(self.json), **options)
+        return score_folder(self.references, self.predictions, scoring, **of_folder)
 
     def row(self, case, label="organ", **options):
         volumes, _ = self.score(**options)
@@ -230,7 +232,7 @@ class TestFiles:
     def test_missing_predictions_are_named(self, folders):
         folders.add("a", self.MASK, self.MASK).add("b", self.MASK).add("c", self.MASK)
         message = self.error(folders)
-        assert f"a reference has no prediction: {folders.predictions / 'b.nii.gz'}, " in message
+        assert f"2 cases without prediction: {folders.predictions / 'b.nii.gz'}, " in message
         assert "c.nii.gz missing" in message
         assert "--chill" in message
 
@@ -238,7 +240,7 @@ class TestFiles:
         folders.add("a", self.MASK, self.MASK).add("b", None, self.MASK)
         for options in ({}, {"chill": True}):
             message = self.error(folders, **options)
-            assert f"a prediction has no reference: {folders.references / 'b.nii.gz'} missing" in message
+            assert f"1 case without reference: {folders.references / 'b.nii.gz'} missing" in message
 
     def test_many_are_counted(self, folders):
         folders.add("a", self.MASK, self.MASK)
@@ -250,8 +252,8 @@ class TestFiles:
         folders.add("a", self.MASK, self.MASK).add("b", self.MASK, self.MASK).add("c", self.MASK)
         assert folders.score(cases=["b"])[0]["case"].unique().tolist() == ["b"]
         assert folders.score(chill=True)[0]["case"].unique().tolist() == ["a", "b"]
-        assert "a case that is asked for has no prediction" in self.error(folders, cases=["a", "c"])
-        assert "a case that is asked for has no reference" in self.error(folders, cases=["a", "d"])
+        assert "without prediction" in self.error(folders, cases=["a", "c"])
+        assert "without reference" in self.error(folders, cases=["a", "d"])
         assert "name at least one" in self.error(folders, cases=[])
 
     def test_other_files_are_left_alone(self, folders):
@@ -587,10 +589,10 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["-np", "0"], "-np 0 is not a number of processes"),
-            (["--confidence", "95"], "--confidence 95.0 is not between 0 and 1"),
-            (["--bootstrap", "5"], "--bootstrap 5 are too few"),
-            (["--seed", "-1"], "--seed -1 is negative"),
+            (["-np", "0"], "-np 0 will not do"),
+            (["--confidence", "95"], "--confidence 95.0 will not do"),
+            (["--bootstrap", "5"], "--bootstrap 5 will not do"),
+            (["--seed", "-1"], "--seed -1 will not do"),
             (["-pfile", "nowhere.json"], "nowhere.json does not exist"),
             (["--cases", "z"], "z.nii.gz missing"),
         ],
