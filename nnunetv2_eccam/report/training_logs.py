@@ -49,8 +49,8 @@ def read_training_logs(folder: Path) -> list[Epoch]:
     """
     epochs: dict[int, Epoch] = {}
     # The names hold year, month, day, hour, minute and second; nnU-Net does not pad all with zeros.
-    logs = sorted(folder.glob("training_log_*.txt"), key=lambda log: [int(part) for part in re.findall(r"\d+", log.stem)])
-    for log in logs:
+    logs = folder.glob("training_log_*.txt")
+    for log in sorted(logs, key=lambda log: [int(part) for part in re.findall(r"\d+", log.stem)]):
         found = _epochs_of(log.read_text(encoding="utf-8", errors="replace"))
         epochs = {number: each for number, each in epochs.items() if not found or number < min(found)} | found
     steps = _steps(folder / "debug.json") if epochs else 0

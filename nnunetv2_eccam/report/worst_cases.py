@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.labels import read_dataset_json
@@ -113,7 +113,6 @@ def _pictures(key: CaseKey, predictions: Mapping[str, Path]) -> tuple[str, ...]:
     Raises:
         UserError: a file is not there, cannot be read, or does not fit the image.
     """
-    from nnunetv2_eccam.overlay.files import find_image, find_mask
     from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
 
     dataset, subset, label, case = key
@@ -126,19 +125,16 @@ def _pictures(key: CaseKey, predictions: Mapping[str, Path]) -> tuple[str, ...]:
         references = preprocessed / dataset / "gt_segmentations"
     scored = read_dataset_json(raw / dataset / "dataset.json").scored
     labels = next((each.labels for each in scored if each.name == label), ())
-    image, reference = find_image(images, case), find_mask(references, case, "reference")
     titles = list(predictions)
     pictures = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "picture.png"
         for start in range(0, len(titles), SYSTEMS_ACROSS):
-            shown = titles[start : start + SYSTEMS_ACROSS]
-            systems: Any = {title: predictions[title] / reference.name for title in shown}
-            write_overlay(
-                Overlay(images=image, reference=reference, systems=systems, cases=(case,), slices="disagreement",
-                        style="errors", labels=labels, crop_mm=CROP_MM, dpi=150),
-                target,
+            options = Overlay(
+                images, references, {title: predictions[title] for title in titles[start : start + SYSTEMS_ACROSS]},
+                cases=(case,), slices="disagreement", style="errors", labels=labels, crop_mm=CROP_MM, dpi=150,
             )  # fmt: skip
+            write_overlay(options, target)
             pictures.append(_data_uri(target))
     return tuple(pictures)
 
