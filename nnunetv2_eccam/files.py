@@ -67,8 +67,10 @@ def read_json(source: Path) -> Any:
         return json.loads(source.read_bytes())  # which finds out UTF-8, 16 or 32, with or without a byte order mark
     except FileNotFoundError:
         raise UserError(f"{source} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{source} cannot be read: {error}") from error
+    except OSError as error:
+        raise UserError(f"{source} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source} is not text in UTF-8 ({error}); store it as UTF-8") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{source} is not valid JSON: {error}") from error
 

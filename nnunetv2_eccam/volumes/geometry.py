@@ -17,8 +17,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """DICOM and ITK count mm to the left and posterior, NIfTI to the right and anterior."""
 
 
-class SimpleITKError(ValueError):
-    """SimpleITK does not read a file; the message says why."""
+class SimpleITKError(UserError):
+    """SimpleITK does not read a file; the message says why, without its name."""
 
 
 def affine_ras(image: Any) -> NDArray[np.float64]:

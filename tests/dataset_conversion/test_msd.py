@@ -140,6 +140,7 @@ BAD_LIST = {
         lambda f: shutil.copy(f / "imagesTs/la_005.nii.gz", f / "imagesTs/la\n7.nii.gz"), r"'la\\n7' is not allowed",
     ),
     "no JSON": (lambda f: (f / "dataset.json").write_bytes(b"{"), "not valid JSON"),
+    "JSON in Latin-1": (lambda f: (f / "dataset.json").write_bytes(b'{"name": "Gef\xe4\xdfe"}'), "store it as UTF-8"),
     "JSON of something else": (lambda f: (f / "dataset.json").write_bytes(b"[]"), "not a Decathlon task's"),
     "a gap in the labels": (
         lambda f: listing(f, labels={"0": "background", "2": "left atrium"}), r"dataset\.json: .* 0, 1, 2, … .* 0, 2;",
