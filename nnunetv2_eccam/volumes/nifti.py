@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +62,8 @@ def read_nifti(path: Path) -> tuple[Any, NDArray[Any]]:
     header = _parsed_header(path, head)
     voxels = _voxels(path, header, head, content)
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    # As SimpleITK takes them: 0 or not a number is no slope, and an intercept that is not a number is none.
-    slope = slope if slope != 0 and np.isfinite(slope) else 1.0
+    # As SimpleITK takes them: about 0 or not a number is no slope, and an intercept that is not a number is none.
+    slope = slope if abs(slope) > np.finfo(float).eps and np.isfinite(slope) else 1.0
     intercept = intercept if np.isfinite(intercept) else 0.0
     return header, voxels if slope == 1 and intercept == 0 else voxels * slope + intercept
 
@@ -111,6 +112,8 @@ def _parsed_header(path: Path, head: bytes) -> Any:
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         if dtype.fields or dtype.kind not in "iuf" or min(shape, default=0) < 1:
             raise ValueError(f"voxels of type {dtype}, shape {shape}")
+        if not 0 <= header["vox_offset"] < 2**31:
+            raise ValueError(f"voxels from byte {header['vox_offset']}")
     except Exception as error:  # nibabel raises many kinds
         raise UserError(f"{path} is not a NIfTI image ({error}); replace it by the original") from None
     _check_finite(path, header)
@@ -140,8 +143,8 @@ def _check_finite(path: Path, header: Any) -> None:
 def _voxels(path: Path, header: Any, head: bytes, inflated: Iterator[bytes]) -> NDArray[Any]:
     """Collect the voxels; ``head`` is what has been inflated already."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
-    start = int(header["vox_offset"])
-    total = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    start = max(int(header["vox_offset"]), int(header["sizeof_hdr"]))  # as SimpleITK's reader takes it
+    total = start + math.prod(int(length) for length in shape) * dtype.itemsize
     if total > (path.stat().st_size + 1) * LARGEST_RATIO:
         raise UserError(
             f"{path} is truncated: its header promises {shape} voxels, more than it can hold; download or copy it again"

@@ -191,7 +191,7 @@ def _picture(path: Path) -> tuple[NDArray[Any], bool]:
     try:
         pixels = np.asarray(imread(path))
     except MemoryError:
-        raise
+        raise UserError(f"{path} is damaged, or needs more memory than there is") from None
     except Exception as error:  # its many plugins raise what they like on a broken file
         raise UserError(f"{path} cannot be read ({_reason(error)}); download or copy it again") from None
     return pixels, pixels.ndim == 3
@@ -210,7 +210,7 @@ def _tiff(path: Path) -> tuple[NDArray[Any], bool]:
             pixels = np.asarray(file.asarray())
             colour = file.pages[0].samplesperpixel > 1
     except MemoryError:
-        raise
+        raise UserError(f"{path} is damaged, or needs more memory than there is") from None
     except Exception as error:  # tifffile and its codecs raise what they like on a broken file
         raise UserError(f"{path} cannot be read ({_reason(error)}); download or copy it again") from None
     finally:

@@ -152,7 +152,7 @@ def test_several_gzip_members_are_one_file(tmp_path):
     assert np.array_equal(read_image(path).voxels, VOXELS)
 
 
-@pytest.mark.parametrize("slope", [0.0, 1.0, 2.0, np.nan, np.inf])
+@pytest.mark.parametrize("slope", [0.0, 1.0, 2.0, 1e-30, np.nan, np.inf])
 @pytest.mark.parametrize("intercept", [0.0, -3.0, np.nan, np.inf])
 def test_slope_and_intercept_are_applied_as_simpleitk_applies_them(tmp_path, slope, intercept):
     import SimpleITK as sitk
@@ -164,6 +164,22 @@ def test_slope_and_intercept_are_applied_as_simpleitk_applies_them(tmp_path, slo
 
     rewritten(path, change)
     assert np.array_equal(read_image(path).voxels, sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T)
+
+
+@pytest.mark.parametrize(("offset", "value"), [
+    (40, np.array([7, *[32000] * 7], "<i2")),  # dim, whose product needs more than 64 bits
+    (40, np.array([3, 12, -10, 8], "<i2")),
+    (70, np.array([128, 24], "<i2")),  # RGB
+    (108, np.array([np.nan], "<f4")),  # vox_offset
+    (108, np.array([-1e9], "<f4")),
+])  # fmt: skip
+def test_a_header_that_makes_no_sense_is_refused(tmp_path, offset, value):
+    def change(raw):
+        raw[offset : offset + value.nbytes] = value.tobytes()
+
+    with pytest.raises(UserError, match=r"a\.nii\.gz") as error:
+        read_volume(rewritten(save(tmp_path / "a.nii.gz"), change))
+    one_line(error)
 
 
 @pytest.mark.parametrize("dtype", [">i2", "<f8", "i1", "u2", ">f4"])
