@@ -8,6 +8,7 @@ tiles that show little of a structure and tiles that show much of it are on one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.compared.ce_net import ResidualMultiKernelPooling
 from nnunetv2_eccam.attention.geometry import MapGeometry
-from nnunetv2_eccam.attention.hooks import layer_named, record
-from nnunetv2_eccam.attention.sources import sources_of
+from nnunetv2_eccam.attention.hooks import hooked, layer_named, record
+from nnunetv2_eccam.attention.sources import Call, sources_of
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu
 from nnunetv2_eccam.errors import UserError
 
@@ -51,7 +52,6 @@ class ClassActivation:
         self._geometry = geometry
         self._module = layer_named(network, layer)
         self._method: Any = LayerGradCam(self._evidence, self._module)
-        self._checked = False
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Give the activation of a batch of tiles, from 0 up, ``(B, C, *tile)`` to ``(B, *tile)``.
@@ -61,11 +61,9 @@ class ClassActivation:
         Raises:
             UserError: the layer's output is not a map.
         """
-        if not self._checked:
-            (is_map,) = record(self.network, tiles, [(self._module, lambda call: _is_map(call.output, tiles))])
-            if not is_map:
-                raise UserError(f"what layer {self.layer} gives is not a map of the image; name another with --layer")
-            self._checked = True
+        (is_map,) = record(self.network, tiles, [(self._module, lambda call: _is_map(call.output, tiles))])
+        if not is_map:
+            raise UserError(f"what layer {self.layer} gives is not a map of the image; name another with --layer")
         # In single precision: half precision rounds gradients of a mean over thousands of voxels to zero.
         with torch.enable_grad(), torch.autocast(tiles.device.type, enabled=False):
             values: Tensor = self._method.attribute(tiles, relu_attributions=True)
@@ -87,34 +85,20 @@ def deepest_layer(network: nn.Module, size: Sequence[int], channels: int, device
     It is a module of :data:`DEEPEST`, or else, of all modules that give a map smaller than any other, the last one that
     is no part of an attention: gates look at the deepest map again.
 
-    Args:
-        network: in evaluation mode.
-        size: of a tile.
-        channels: of a tile.
-        device: where the network is.
-
     Raises:
-        UserError: no layer gives a map.
+        UserError: no layer gives a map of a tile.
     """
     maps: dict[str, tuple[int, int]] = {}  # path to positions and channels, in the order of the last call
     tile = torch.zeros(1, channels, *size, device=device)
-
-    def note(path: str, output: Any) -> None:
-        if _is_map(output, tile):
-            maps.pop(path, None)
-            maps[path] = output[0, 0].numel(), output.shape[1]
-
     modules = {path: module for path, module in network.named_modules() if path}
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output, path=path: note(path, output))
-        for path, module in modules.items()
-    ]
-    try:
-        with torch.no_grad():
-            logits = network(tile)
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def note(path: str, call: Call) -> None:
+        if _is_map(call.output, tile):
+            maps.pop(path, None)
+            maps[path] = call.output[0, 0].numel(), call.output.shape[1]
+
+    with hooked((module, partial(note, path)) for path, module in modules.items()):
+        logits = network(tile)
     attention = [f"{path}." for path, module in modules.items() if sources_of(module)]
     found = [path for path in maps if isinstance(modules[path], DEEPEST)] or [
         path

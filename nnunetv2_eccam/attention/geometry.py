@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size
+from nnunetv2_eccam.attention.hooks import hooked
+from nnunetv2_eccam.attention.sources import Call
 
-SHRINKING = (
-    nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d,
-)  # fmt: skip
+SHRINKING = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d)
 """Modules that may make a map smaller, with a kernel, a stride and padding."""
 
 
@@ -108,23 +108,18 @@ class MapGeometry:
 def _steps(network: nn.Module, tile: Tensor) -> list[Step]:
     steps: list[Step] = []
 
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        before, after = tuple(inputs[0].shape[2:]), tuple(output.shape[2:])
+    def note(call: Call) -> None:
+        module, before, after = call.module, tuple(call.inputs[0].shape[2:]), tuple(call.output.shape[2:])
         if before != after:
-            axes = len(before)
             kernel, stride, padding, dilation = (
-                _per_axis(getattr(module, name, 1), axes) for name in ("kernel_size", "stride", "padding", "dilation")
+                _per_axis(getattr(module, name, 1), len(before))
+                for name in ("kernel_size", "stride", "padding", "dilation")
             )
             start = tuple(d * (k - 1) / 2 - p for k, p, d in zip(kernel, padding, dilation, strict=True))
             steps.append(Step(before, after, stride, start))
 
-    handles = [module.register_forward_hook(note) for module in network.modules() if isinstance(module, SHRINKING)]
-    try:
-        with torch.no_grad():
-            network(tile)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked((module, note) for module in network.modules() if isinstance(module, SHRINKING)):
+        network(tile)
     return steps
 
 

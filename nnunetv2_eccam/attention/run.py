@@ -10,21 +10,21 @@ from typing import Literal
 
 import numpy as np
 
-from nnunetv2_eccam.attention.channels import write_channel_picture, write_channel_table
-from nnunetv2_eccam.attention.hooks import find_strength, map_names
+from nnunetv2_eccam.attention.case import PreparedCase, TrainedModel
 from nnunetv2_eccam.attention.maps import (
-    AttentionVolume,
     ChannelWeights,
-    activation_volume,
-    cam_volume,
-    channel_sources,
+    attention_volumes,
     channel_weights,
     checked_label,
-    spatial_sources,
-    spatial_volumes,
+    find_maps,
 )
-from nnunetv2_eccam.attention.model import PreparedCase, TrainedModel
-from nnunetv2_eccam.attention.picture import HeatRows, rows_of_image, write_heat_maps
+from nnunetv2_eccam.attention.picture import (
+    HeatRows,
+    rows_of_image,
+    write_channel_picture,
+    write_channel_table,
+    write_heat_maps,
+)
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.inference.trained_model import CHECKPOINT, check_model
 from nnunetv2_eccam.overlay.files import holds_hu
@@ -167,7 +167,8 @@ def _write_volumes(
         prepared = model.prepare(images)
         if rows is None:
             rows = _rows(request, images, reference, point, model, prepared)
-        volumes = _volumes(request, name, model, prepared, point)
+        maps = _check(request, model)
+        volumes = attention_volumes(model, prepared, request.what, maps, point, request.label, request.layer, name)
         for volume in volumes:
             title = _column(name, volume.name) if request.what == "spatial" else name
             target = request.output / f"{stem}_{_file_name(title)}.nii.gz"
@@ -203,32 +204,19 @@ def _models(request: Request) -> Iterator[tuple[str, TrainedModel]]:
         yield name or model.title, model
 
 
-def _check(request: Request, model: TrainedModel) -> None:
-    if request.what == "channels":
-        channel_sources(model, request.maps)
-    elif request.what == "spatial":
-        _maps(request, model)
-    elif request.what == "activation":
-        find_strength(model.network, request.layer)
-    else:
-        checked_label(model, request.label)
+def _check(request: Request, model: TrainedModel) -> list[str] | None:
+    """See that a network has what is asked for, and give the maps: of several systems, the first of each.
 
-
-def _maps(request: Request, model: TrainedModel) -> list[str]:
-    """Give the maps that are shown: those asked for, or all; of several systems, the first of each."""
-    from_point = request.point is not None or request.point_mm is not None
-    names = map_names(spatial_sources(model, request.maps, from_point, request.layer))
-    return names[:1] if request.maps is None and len(request.systems) > 1 else names
-
-
-def _volumes(
-    request: Request, name: str, model: TrainedModel, case: PreparedCase, point: Sequence[int] | None
-) -> list[AttentionVolume]:
-    if request.what == "activation":
-        return [activation_volume(model, case, request.layer, name)]
+    Raises:
+        UserError: it has not.
+    """
     if request.what == "cam":
-        return [cam_volume(model, case, request.label, request.layer, name)]
-    return spatial_volumes(model, case, _maps(request, model), point, request.layer, name)
+        checked_label(model, request.label)
+        return None
+    from_point = request.point is not None or request.point_mm is not None
+    found = find_maps(model, request.what, request.maps, from_point, request.layer)
+    names = list(dict.fromkeys(each.source.name for each in found))
+    return names[:1] if request.maps is None and len(request.systems) > 1 and request.what == "spatial" else names
 
 
 def _rows(

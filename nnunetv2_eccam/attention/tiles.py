@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nnunetv2_eccam.attention.model import TrainedModel
+from nnunetv2_eccam.attention.case import TrainedModel
 
 Result = TypeVar("Result")
 Read = Callable[[Tensor, "Sequence[float] | None"], Result]
@@ -18,34 +18,20 @@ Read = Callable[[Tensor, "Sequence[float] | None"], Result]
 
 
 class Tile(NamedTuple):
-    """Where a tile is.
-
-    Attributes:
-        place: index into the padded data, ``(C, *grid)``; of a 2D model with a number for the slice.
-        centre: voxel of the data's grid, before padding.
-        point: the point as a voxel of the tile, or None.
-    """
+    """Where a tile is."""
 
     place: tuple[Any, ...]
+    """Index into the padded data, ``(C, *grid)``; of a 2D model with a number for the slice."""
     centre: tuple[float, ...]
+    """Voxel of the data's grid, before padding."""
     point: tuple[float, ...] | None
+    """The point as a voxel of the tile."""
 
 
 def each_tile(
     model: TrainedModel, data: Tensor, read: Read[Result], point: Sequence[float] | None = None, title: str = ""
 ) -> Iterator[tuple[Tile, Result]]:
-    """Read the tiles of a case one by one, with a progress bar.
-
-    Args:
-        model: whose tiles.
-        data: ``(C, *grid)``, preprocessed.
-        read: called for each tile.
-        point: voxel of the grid; only tiles that show it are read then.
-        title: of the progress bar.
-
-    Yields:
-        where the tile is, and what was read.
-    """
+    """Read the tiles of a preprocessed case, ``(C, *grid)``, one by one; of a point, those that show its voxel."""
     from tqdm import tqdm
 
     padded, inner = _padded(model, data)
@@ -63,17 +49,8 @@ def merged(
 ) -> npt.NDArray[np.float32]:
     """Read maps tile by tile, and merge tiles as nnU-Net merges logits: by a mean with Gaussian weights.
 
-    nnU-Net adds logits up in half precision; maps differ by more than that holds, so here it is single.
-
-    Args:
-        model: see :func:`each_tile`.
-        data: see :func:`each_tile`.
-        read: gives the maps of a tile, ``(1, K, *tile)``.
-        point: see :func:`each_tile`.
-        title: see :func:`each_tile`.
-
-    Returns:
-        ``(K, *grid)``; zero where no tile was read.
+    nnU-Net adds logits up in half precision; maps differ by more than that holds, so here it is single. Maps of a
+    tile, ``(1, K, *tile)``, become those of the grid, ``(K, *grid)``, zero where no tile was read.
     """
     from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 

@@ -38,16 +38,9 @@ FILL_OPACITY = 0.45
 def colour_labels(
     image: npt.NDArray[Any], labels: npt.NDArray[Any], colours: Mapping[int, Colour], opacity: float = OPACITY
 ) -> npt.NDArray[np.float64]:
-    """Colour the pixels of each label over an image.
+    """Colour the pixels of each label, (rows, columns), over an image; labels without a colour stay as they are.
 
-    Args:
-        image: grey values from 0 to 1, (rows, columns), or colours, (rows, columns, 3).
-        labels: the label of each pixel, (rows, columns); those without a colour stay as they are.
-        colours: RGB from 0 to 1 of each label.
-        opacity: how much of a coloured pixel is colour.
-
-    Returns:
-        RGB from 0 to 1, (rows, columns, 3).
+    Images are grey values from 0 to 1, (rows, columns), or RGB from 0 to 1, (rows, columns, 3), which is returned.
     """
     grey = image.ndim == 2
     picture = np.repeat(image[..., None], 3, axis=2).astype(np.float64) if grey else image.astype(np.float64)
@@ -60,16 +53,6 @@ def colour_labels(
 def colour_errors(
     image: npt.NDArray[Any], reference: npt.NDArray[Any], prediction: npt.NDArray[Any], opacity: float = OPACITY
 ) -> npt.NDArray[np.float64]:
-    """Colour hits, false alarms and misses over an image.
-
-    Args:
-        image: see :func:`colour_labels`.
-        reference: the true mask, (rows, columns); what is not 0 belongs to it.
-        prediction: the predicted mask, same shape.
-        opacity: how much of a coloured pixel is colour.
-
-    Returns:
-        RGB from 0 to 1, (rows, columns, 3).
-    """
+    """Colour hits, false alarms and misses of masks (not 0), as :func:`colour_labels` does."""
     outcome = np.asarray(reference > 0, np.uint8) + 2 * np.asarray(prediction > 0, np.uint8)
     return colour_labels(image, outcome, {3: TRUE_POSITIVE, 2: FALSE_POSITIVE, 1: FALSE_NEGATIVE}, opacity)

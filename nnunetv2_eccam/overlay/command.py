@@ -60,12 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_look(add: Callable[..., Any], default_plane: str) -> None:
-    """Add what ``overlay`` and ``attention`` share: the plane, the window and the picture's size.
-
-    Args:
-        add: of a parser or a group.
-        default_plane: which plane is taken without ``--axis``, in words.
-    """
+    """Add what ``overlay`` and ``attention`` share: the plane, the window and the picture's size."""
     add("--axis", dest="plane", choices=("axial", "coronal", "sagittal"),
         help=f"plane of the slices (default: {default_plane})")  # fmt: skip
     add("--window", nargs="+", metavar="W", help=WINDOW_HELP)
@@ -95,10 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
 def named_paths(words: Sequence[str], what: str) -> dict[str, Path]:
     """Read ``--system NAME=PATH``, once for each column.
 
-    Args:
-        words: as given.
-        what: that a name belongs to, for example ``folder``.
-
     Raises:
         UserError: one has no name or no path, or two have the same name.
     """
@@ -115,10 +106,6 @@ def named_paths(words: Sequence[str], what: str) -> dict[str, Path]:
 
 def slice_numbers(word: str, needed: str) -> tuple[int, ...]:
     """Read slices, counted from 0, as ``12,40``.
-
-    Args:
-        word: as given.
-        needed: what it must be, in words.
 
     Raises:
         UserError: it is something else.

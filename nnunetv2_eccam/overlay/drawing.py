@@ -40,13 +40,7 @@ ENTRY_ROOM = 6
 
 
 def write_rows(rows: Sequence[Row], options: Overlay, names: Mapping[int, str], target: Path) -> None:
-    """Draw rows and write them as PNG, SVG or PDF, by the ending of ``target``, whole or not at all.
-
-    Args:
-        rows: at least one; all with the same systems, and all or none with a reference.
-        options: how they are drawn.
-        names: what labels are called.
-        target: the picture.
+    """Draw rows, all with the same systems, and write them as PNG, SVG or PDF, whole or not at all.
 
     Raises:
         UserError: there are more labels than colours, or the file cannot be written.

@@ -14,11 +14,6 @@ from nnunetv2_eccam.volumes import ENDINGS, ending_of, list_volumes
 def find_mask(source: Path, case: str, whose: str) -> Path:
     """Find a case's mask: ``source`` itself where it is a file, else CASE with a known ending in that folder.
 
-    Args:
-        source: folder or file.
-        case: the case's name.
-        whose: the system's name, for the message.
-
     Raises:
         UserError: there is none.
     """
@@ -70,11 +65,8 @@ def label_names(sources: Sequence[Path]) -> dict[int, str]:
     """Give the names of labels, from the first ``dataset.json`` that has any.
 
     nnU-Net writes names to numbers, the Decathlon numbers to names. Regions, which are lists of labels, have no
-    single number and are left out; the background too.
-
-    Args:
-        sources: folders or files; ``dataset.json`` is looked for there and one folder up. nnU-Net puts one beside
-            its predictions.
+    single number and are left out; the background too. It is looked for beside each source and one folder up; nnU-Net
+    puts one beside its predictions.
     """
     for content in _dataset_jsons(sources):
         labels = content.get("labels")

@@ -1,21 +1,4 @@
-"""A picture of each system's result over slices of the images, as the paper's Fig. 4.
-
-From Python::
-
-    from pathlib import Path
-    from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
-
-    write_overlay(
-        Overlay(
-            images=Path("imagesTs"),
-            reference=Path("labelsTs"),
-            systems={"U-Net": Path("unet"), "EC-CaM-UNet": Path("eccam")},
-            cases=("la_021", "la_022"),
-            style="errors",
-        ),
-        Path("figure.pdf"),
-    )
-"""
+"""A picture of each system's result over slices of the images, as the paper's Fig. 4."""
 
 from __future__ import annotations
 

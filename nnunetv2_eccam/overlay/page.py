@@ -70,14 +70,7 @@ class Page:
 
 
 def new_page(titles: Sequence[str], ratios: Sequence[float], width_mm: float, dpi: int) -> Page:
-    """Begin a page.
-
-    Args:
-        titles: of the columns.
-        ratios: for each row, height over width of what is shown, both in mm.
-        width_mm: the page's width at most; with few columns it is narrower.
-        dpi: pixels per inch.
-    """
+    """Begin a page, at most so wide; ``ratios`` are height over width of what each row shows, both in mm."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -138,13 +131,9 @@ def outline(panel: Axes, mask: npt.NDArray[np.bool_], colour: Any, width: float)
 
 
 def mark_directions(panel: Axes, view: View, shape: Sequence[int], inches: float) -> None:
-    """Write the body's sides at the edges of a slice, and draw a bar that tells its scale.
+    """Write the body's sides at the edges of a slice of a shape (rows, columns), and draw a bar that tells its scale.
 
-    Args:
-        panel: where the slice is shown.
-        view: how.
-        shape: rows and columns of the slice.
-        inches: the panel's width on the page; in a flat slice some of the marks would stand in the others' way.
+    In a slice that is flat on the page, where it is so many inches wide, some would stand in the others' way.
     """
     from matplotlib.patheffects import withStroke
     from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +19,8 @@ Labels = npt.NDArray[Any]
 """Whole numbers, 0 is background."""
 
 
-@dataclass(frozen=True)
-class CaseFiles:
-    """The files of one case.
-
-    Attributes:
-        case: its name.
-        image: the image's file.
-        reference: the true mask's, or None for an unlabelled case.
-        systems: each system's name and its prediction's file.
-    """
+class CaseFiles(NamedTuple):
+    """The files of one case: its image, its true mask (None: unlabelled), and each system's prediction."""
 
     case: str
     image: Path
@@ -75,10 +67,7 @@ class Row:
 def rows_of_case(files: CaseFiles, options: Overlay, window: Choice) -> list[Row]:
     """Read a case and give the slices that are shown of it, in the order of the body or of the numbers asked for.
 
-    Args:
-        files: the case's.
-        options: what is shown.
-        window: how intensities become grey, where no window was asked for only of what is no colour photograph.
+    The window is that of grey values; photographs keep their colours unless one was asked for.
 
     Raises:
         UserError: a file is missing, damaged or on another grid, or a number is not that of a slice.
@@ -134,31 +123,16 @@ def cropped(row: Row, margin_mm: float) -> Row:
 
 
 def dice(reference: Labels, prediction: Labels, labels: Sequence[int] | None = None) -> float | None:
-    """Compute 2 TP / (2 TP + FP + FN) (eq. 14), the mean over labels.
+    """Compute 2 TP / (2 TP + FP + FN) (eq. 14) of masks of one shape, from 0 to 1.
 
-    Args:
-        reference: the true labels, any shape; 0 is background.
-        prediction: the predicted labels, same shape.
-        labels: which labels; None: all.
-
-    Returns:
-        The mean over those labels that either has, from 0 to 1; None where neither has any.
+    It is the mean over those of the ``labels`` (None: all) that either mask has; None where neither has any.
     """
     somewhere = (reference != 0) | (prediction != 0)  # nearly all voxels are background: count few
     true, predicted = reference[somewhere], prediction[somewhere]
     there = set(np.unique(true).tolist()) | set(np.unique(predicted).tolist())
     counted = (there - {0}) if labels is None else there & set(labels)
-    if not counted:
-        return None
-    return float(
-        np.mean(
-            [
-                2 * np.count_nonzero((true == label) & (predicted == label))
-                / (np.count_nonzero(true == label) + np.count_nonzero(predicted == label))
-                for label in counted
-            ]
-        )
-    )  # fmt: skip
+    masks = [(true == label, predicted == label) for label in counted]
+    return float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in masks])) if masks else None
 
 
 def area_scores(reference: Labels | None, predictions: Sequence[Labels]) -> npt.NDArray[np.int64]:
@@ -168,11 +142,7 @@ def area_scores(reference: Labels | None, predictions: Sequence[Labels]) -> npt.
 
 
 def disagreement_scores(reference: Labels | None, predictions: Sequence[Labels]) -> npt.NDArray[np.int64]:
-    """Count the pixels of each slice on which the systems are wrong, or differ from each other.
-
-    With a reference, a pixel counts once for each system that gives it another label; without, it counts once
-    when not all systems give it the same.
-    """
+    """Count the pixels of each slice that a system gets wrong (once for each), or without a reference, that differ."""
     if reference is not None:
         return np.asarray(sum(np.count_nonzero(each != reference, axis=(1, 2)) for each in predictions), np.int64)
     differ = np.any([each != predictions[0] for each in predictions[1:]], axis=0)
@@ -184,14 +154,10 @@ def choose_slices(scores: npt.NDArray[Any], count: int) -> list[int]:
 
     Neighbours look alike, so the chosen slices are at least 1/(2 count) of the structure's length apart, where
     its length is the number of slices with a score. If too few have one, those around the best (where none has
-    any: around the middle) fill up.
-
-    Args:
-        scores: for each slice.
-        count: how many to choose; all, if there are fewer.
+    any: around the middle) fill up. Of equal scores the one closest to the middle of them is taken.
 
     Returns:
-        Indices of slices, from low to high; of equal scores the one closest to the middle of them.
+        ``count`` indices of slices, or all, from low to high.
     """
     scored = np.flatnonzero(scores > 0)
     middle = float(np.flatnonzero(scores == scores.max()).mean())

@@ -127,11 +127,7 @@ def parse_window(words: Sequence[str] | None, is_ct: bool = False) -> Window | P
 
 
 def shown_voxels(image: Volume, channel: int | None) -> npt.NDArray[Any]:
-    """Give what is drawn of an image: one channel, (x, y, z), or a photograph's colours, (x, y, z, 3).
-
-    Args:
-        image: the image.
-        channel: which one; None: the colours of a photograph, of all else the first channel.
+    """Give what is drawn of an image: a channel, (x, y, z), or if none is chosen a photograph's colours, (x, y, z, 3).
 
     Raises:
         UserError: there is no such channel.

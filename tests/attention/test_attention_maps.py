@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel
 import numpy as np
 import pytest
@@ -18,15 +16,15 @@ from nnunetv2_eccam import trainers
 from nnunetv2_eccam.architectures.compared.attention_unet import AttentionGate
 from nnunetv2_eccam.architectures.compared.da_net import DANet, PositionAttention
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.architectures.from_plans import build_network
 from nnunetv2_eccam.attention import sources
+from nnunetv2_eccam.attention.case import TrainedModel
 from nnunetv2_eccam.attention.class_activation import ClassActivation, deepest_layer
-from nnunetv2_eccam.attention.correlation import Pairs
 from nnunetv2_eccam.attention.geometry import MapGeometry
-from nnunetv2_eccam.attention.hooks import find_sources, find_strength, record, tile_maps
-from nnunetv2_eccam.attention.maps import activation_volume, cam_volume, channel_weights, spatial_volumes
-from nnunetv2_eccam.attention.model import TrainedModel
+from nnunetv2_eccam.attention.hooks import record
+from nnunetv2_eccam.attention.maps import attention_volumes, channel_weights, tile_maps
 from nnunetv2_eccam.attention.picture import rows_of_image
-from nnunetv2_eccam.attention.sources import Call, Source, sources_of
+from nnunetv2_eccam.attention.sources import Call, Pairs, Source, find_attention, find_sources, sources_of
 from nnunetv2_eccam.attention.tiles import merged
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
 from nnunetv2_eccam.errors import UserError
@@ -61,14 +59,14 @@ def test_columns_and_rows_of_the_map_that_is_never_held(size, scale, at_once):
     features = torch.randn(2, 16, *size)
     expected = whole_map(features, scale)
     count = expected.shape[1]
-    found = Pairs(features, features, scale).attended(at_once)
+    found = Pairs(features, features, scale).attended(values_at_once=at_once)
     assert found.shape == (2, *size)
     torch.testing.assert_close(found.flatten(1).double(), expected.sum(1), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.mean(list(range(1, found.ndim))), torch.ones(2))
     position = [n // 2 for n in size]
     row = int(np.ravel_multi_index(position, size))
     torch.testing.assert_close(
-        Pairs(features, features, scale).attended_from(position).flatten(1).double(),
+        Pairs(features, features, scale).attended(position).flatten(1).double(),
         expected[:, row] * count, rtol=1e-5, atol=1e-6,
     )  # fmt: skip
 
@@ -78,9 +76,9 @@ def test_half_precision_does_not_overflow():
     torch.testing.assert_close(Pairs(features, features, 1.0).attended(), torch.ones(1, 4, 4))
     features = torch.randn(1, 64, 5, 5)
     pairs = Pairs(features, features, 0.2)
-    expected = pairs.attended(), pairs.attended_from((1, 2))
+    expected = pairs.attended(), pairs.attended((1, 2))
     with torch.autocast("cpu", torch.bfloat16):  # as the network's, on a GPU
-        found = pairs.attended(), pairs.attended_from((1, 2))
+        found = pairs.attended(), pairs.attended((1, 2))
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
@@ -91,7 +89,7 @@ def test_what_is_read_from_sc_is_the_map_by_which_it_gathers(scale):
     (source,) = sources_of(module)
     pairs = source.read(Call(module, (features, values), output))
     rows = torch.stack(
-        [pairs.attended_from((n // 6, n % 6)).flatten() / 24 for n in range(24)]
+        [pairs.attended((n // 6, n % 6)).flatten() / 24 for n in range(24)]
     )  # (positions, positions)
     torch.testing.assert_close((rows @ values.flatten(2)[0].T).T.reshape(output.shape), output)
 
@@ -101,7 +99,7 @@ def test_what_is_read_from_da_nets_position_attention_is_its_map():
     module, features = PositionAttention(16), torch.randn(2, 16, 5, 4)
     (source,) = sources_of(module)
     pairs = source.read(Call(module, (features,), module(features)))
-    torch.testing.assert_close(pairs.attended_from((3, 2)) / 20, module.attention_map(features, (3, 2)))
+    torch.testing.assert_close(pairs.attended((3, 2)) / 20, module.attention_map(features, (3, 2)))
     every = sum(module.attention_map(features, (y, x)) for y in range(5) for x in range(4))
     torch.testing.assert_close(pairs.attended(), every)
 
@@ -133,8 +131,8 @@ def test_hooks_leave_the_network_as_it_was():
         before, state = made(tile), {name: value.clone() for name, value in made.state_dict().items()}
     hooks = hooks_of(made)
     geometry = MapGeometry(made, (16, 20), 1, CPU)
-    tile_maps(made, tile, find_sources(made, ["positions", "pairs"]), geometry)
-    tile_maps(made, tile, find_strength(made), geometry)
+    tile_maps(made, tile, find_sources(made, "positions", "pairs"), geometry)
+    tile_maps(made, tile, find_attention(made), geometry)
     ClassActivation(made, deepest_layer(made, (16, 20), 1, CPU), 1, True, geometry)(tile)
     with torch.no_grad():
         assert torch.equal(made(tile), before)
@@ -177,8 +175,6 @@ def test_maps_of_one_name_are_averaged():
     torch.manual_seed(0)
     plan = Plan("nnUNetTrainerECCaM_AttentionUNet")
     trainer = getattr(trainers, plan.trainer)
-    from nnunetv2_eccam.architectures.from_plans import build_network
-
     made = build_network(plan.architecture(), plan.patch, 1, 2, False, {}, trainer.system.network).eval()
     tile, gates = torch.randn(1, 1, 32, 32), []
     for gate in made.modules():
@@ -191,15 +187,32 @@ def test_maps_of_one_name_are_averaged():
     for gate in made.modules():
         gate._forward_hooks.clear()
     geometry = MapGeometry(made, (32, 32), 1, CPU)
-    found = tile_maps(made, tile, find_sources(made, ["positions"]), geometry)
+    found = tile_maps(made, tile, find_sources(made, "positions"), geometry)
     assert found.shape == (1, 1, 32, 32)
     assert len(gates) == 2
     torch.testing.assert_close(found[:, 0], torch.stack([geometry.enlarged(gate) for gate in gates]).mean(0))
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_attention_is_found_at_whichever_stages_of_whichever_plan_it_sits(residual):
+    architecture = Plan().architecture()
+    if residual:
+        architecture["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+        architecture["arch_kwargs"]["n_blocks_per_stage"] = architecture["arch_kwargs"].pop("n_conv_per_stage")
+    made = build_network(architecture, (32, 32), 1, 2, False, {"attention_stages": [2, 3]}).eval()
+    found, tile = find_sources(made, "positions", "pairs"), torch.randn(1, 1, 32, 32)
+    assert [each.source.name for each in found] == ["CoA", "SC", "CoA", "SC"]
+    geometry = MapGeometry(made, (32, 32), 1, CPU)
+    both = tile_maps(made, tile, found, geometry)
+    alone = [tile_maps(made, tile, found[at : at + 2], geometry) for at in (0, 2)]
+    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2)
+    assert not torch.equal(alone[0], alone[1])
+    assert deepest_layer(made, (32, 32), 1, CPU) == "bottleneck"
+
+
 def test_da_net_summed_and_seen_from_a_point():
     made, tile = DANet(1, 2, "resnet18").eval(), torch.randn(1, 1, 44, 48)  # padded to 48
-    found, geometry = find_sources(made, ["pairs"]), MapGeometry(made, (44, 48), 1, CPU)
+    found, geometry = find_sources(made, "pairs"), MapGeometry(made, (44, 48), 1, CPU)
     assert [each.path for each in found] == ["position_attention"]
     assert geometry.places((6, 6)) == ((8, 8), (0, 0))
     for point in (None, (20, 33)):
@@ -410,65 +423,14 @@ def test_all_layers_of_the_api_in_three_dimensions_and_with_regions(tmp_path):
     assert not model.exclusive_labels
     prepared = model.prepare([read_image(write_spot(tmp_path).path)])
     volumes = [
-        *spatial_volumes(model, prepared), activation_volume(model, prepared), cam_volume(model, prepared, "core")
-    ]  # fmt: skip
+        volume
+        for what in ("spatial", "activation", "cam")
+        for volume in attention_volumes(model, prepared, what, label="core")
+    ]
     assert [volume.name for volume in volumes] == ["CoA", "SC", "activation", "cam"]
     assert all(volume.voxels.shape == (78, 70, 9) and volume.voxels.max() > 0 for volume in volumes)
     (weights,) = channel_weights(model, prepared)
     assert weights.unit == "tile"
-
-
-# ---- a model that nnU-Net's trainer made and trained --------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained(nnunet_base, small_dataset, tmp_path_factory) -> tuple[Path, Path]:
-    """EC-CaM-UNet after some steps of nnU-Net's training, and its raw data set."""
-    import json
-
-    from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
-
-    number = small_dataset()
-    folder = next((nnunet_base / "preprocessed").glob(f"Dataset{number:03d}_*"))
-    plans, dataset = (json.loads((folder / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
-    plans["plans_name"], plans["continue_training"] = "attentionPlans", False
-    architecture = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
-    architecture["features_per_stage"] = [8, 12, 16, 24, 32, 32][: architecture["n_stages"]]
-    plans["configurations"]["2d"]["batch_size"] = 2
-    torch.manual_seed(0)
-    trainer = nnUNetTrainerECCaM(plans, "2d", 0, dataset, CPU)
-    trainer.initialize()
-    batches, _ = trainer.get_dataloaders()
-    trainer.network.train()
-    for _ in range(4):
-        trainer.train_step(next(batches))
-    model = tmp_path_factory.mktemp("trained")
-    (model / "fold_0").mkdir()
-    trainer.save_checkpoint(str(model / "fold_0" / "checkpoint_final.pth"))
-    (model / "plans.json").write_text(json.dumps(plans))
-    (model / "dataset.json").write_text(json.dumps(dataset))
-    raw = next((nnunet_base / "raw").glob(f"Dataset{number:03d}_*"))
-    return model, raw
-
-
-def test_a_trained_network_and_its_predictions(trained):
-    folder, raw = trained
-    model = TrainedModel(folder)
-    assert model.title == "EC-CaM-UNet"
-    prepared = model.prepare([read_image(raw / "imagesTr" / "case_0_0000.nii.gz")])
-    tile = torch.randn(1, 1, *model.patch_size)
-    with torch.no_grad():
-        before = model.network(tile)
-    maps = {volume.name: volume.voxels for volume in spatial_volumes(model, prepared)}
-    cam = cam_volume(model, prepared, "lesion").voxels
-    with torch.no_grad():
-        assert torch.equal(model.network(tile), before)
-    assert not any(hooks_of(model.network))
-    label = np.asarray(nibabel.load(raw / "labelsTr" / "case_0.nii.gz").dataobj)
-    assert all(voxels.shape == label.shape and np.isfinite(voxels).all() for voxels in (*maps.values(), cam))
-    assert maps["SC"].mean() == pytest.approx(1, abs=0.3)  # by construction, but for padding and merging
-    assert cam.min() >= 0
-    assert maps["CoA"].min() > 0
 
 
 # ---- slices for the picture --------------------------------------------------------------------------
