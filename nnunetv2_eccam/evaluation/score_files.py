@@ -70,8 +70,8 @@ def patients_of(cases: Sequence[str], pattern: str) -> list[str]:
 
     Args:
         cases: names, such as ``pancreas_012_087``.
-        pattern: a regular expression that a name begins with; its group is the patient, or all that it matches where
-            it has none: ``pancreas_(\d+)_\d+``.
+        pattern: a regular expression that a name begins with. Its group is the patient, or all that it matches where
+            it has none; of several groups, the one that matched: ``pancreas_(\d+)_\d+|(la_\d+)``.
 
     Raises:
         UserError: it is no regular expression, or does not match a case.
@@ -80,11 +80,13 @@ def patients_of(cases: Sequence[str], pattern: str) -> list[str]:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError(f"the pattern of patients, {pattern!r}, is no regular expression: {error}") from None
-    found = [compiled.match(case) for case in cases]
-    for case, match in zip(cases, found, strict=True):
-        if match is None or not match[compiled.groups and 1]:
+    patients = []
+    for case in cases:
+        match = compiled.match(case)
+        if match is None or not match[match.lastindex or 0]:
             raise UserError(f"the pattern of patients, {pattern!r}, does not match the case {case}")
-    return [str(match[compiled.groups and 1]) for match in found if match]
+        patients.append(str(match[match.lastindex or 0]))
+    return patients
 
 
 def write_scores(scores: pandas.DataFrame, target: Path) -> None:

@@ -1,10 +1,9 @@
-"""Every case with every system's scores, worst first; and what is undefined, counted."""
+"""Every case with every system's scores, worst first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nnunetv2_eccam.evaluation.case_scores import BOTH_EMPTY, EMPTY_PREDICTION, EMPTY_REFERENCE
 from nnunetv2_eccam.report.collect import SUBSETS
 from nnunetv2_eccam.report.measured import Measured
 from nnunetv2_eccam.report.metrics import METRICS
@@ -42,21 +41,6 @@ def case_table(measured: Measured, pictures: Mapping[CaseKey, str]) -> Table:
     layout = {f"{each.title} [{measured.unit(each)}]": f"{{{each.title}}}" for each in METRICS.values()}
     note = "Of several trainings, a case's values are their means, and its notes are joined."
     return Table("cases", f"All cases, the worst {metric.title} first", frame, layout, (note,), links=links)
-
-
-def undefined_table(measured: Measured) -> Table | None:
-    """Count the predictions with something undefined, by system, data set, subset and label; None where none has."""
-    rows = measured.levels["volume"]
-    noted = rows["note"].str.split(";").str[0]
-    names = {"Both empty": noted == BOTH_EMPTY, "Reference empty": noted == EMPTY_REFERENCE,
-             "Prediction empty": noted == EMPTY_PREDICTION, "DSC undefined": rows["dsc"].isna(),
-             "HD95 undefined": rows["hd95"].isna()}  # fmt: skip
-    keys = {"system": "System", "dataset": "Data set", "subset": "Subset", "label": "Label"}
-    counted = rows[list(keys)].assign(Predictions=1, **{name: found.astype(int) for name, found in names.items()})
-    frame = counted.groupby(list(keys), sort=False).sum().reset_index().rename(columns=keys)
-    frame = frame[(frame[list(names)] > 0).any(axis=1)].assign(Subset=lambda each: each["Subset"].map(SUBSETS))
-    note = "Predictions: cases times repeats. The cases are in the list of cases, with a note."
-    return Table("undefined", "Empty masks and undefined values", frame, notes=(note,)) if len(frame) else None
 
 
 def _joined(texts: list[str]) -> str:

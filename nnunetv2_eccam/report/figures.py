@@ -1,4 +1,4 @@
-"""The report's figures, drawn by matplotlib and seaborn as SVG: cases, cost, and the trainings' curves."""
+"""The report's figures, drawn by matplotlib and seaborn as SVG: cases, and the trainings' curves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ WIDTH = 8.5
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam", "text.parse_math": False, "font.size": 9,
          "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}  # fmt: skip
 LONGEST_NAME = 34
-MARKERS = "osD^vPX*<>"
 PAIRED_CASES = 60
 """Up to so many cases, lines join what is of one case."""
 MOST_POINTS = 150
@@ -123,37 +122,6 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
         caption += f" Right: each {kind}'s difference from {reference}, its mean (diamond) and confidence interval."
     name = slug("values", where.dataset, where.subset, where.label, metric.column)
     return _figure(name, caption, 1 + 0.5 * len(titles), 2 if tests else 1, draw, sharey=True)
-
-
-def cost_figures(measured: Measured, costs: dict[tuple[str, str], dict[str, Any]]) -> Iterator[Figure]:
-    """Draw, for each data set and label, the mean against hours of training and against parameters."""
-    metric, colours = measured.metric, _colours(measured.spec.titles)
-    level = measured.level_of(metric)
-    for where in measured.everywhere:
-        found = {title: measured.summary(level, where, title, metric) for title in measured.systems(where)}
-        shown = {
-            axis: {title: value for title in found if (value := costs.get((where.dataset, title), {}).get(axis, 0)) > 0}
-            for axis in ("Hours per training", "Parameters [M]")
-        }
-        panels = {axis: values for axis, values in shown.items() if len(values) > 1}
-
-        def draw(axes: Any, panels: Any = panels, found: Any = found, dataset: str = where.dataset) -> None:
-            for axis, (label, values) in zip(axes, panels.items(), strict=True):
-                for title, value in values.items():
-                    summary, marker = found[title], MARKERS[measured.spec.titles.index(title) % len(MARKERS)]
-                    spread = [[summary.mean - summary.low], [summary.high - summary.mean]]
-                    axis.errorbar(value, summary.mean, spread if math.isfinite(summary.low) else None, fmt=marker,
-                                  color=colours[title], label=_short(title), elinewidth=1)  # fmt: skip
-                axis.set(xlabel=label)
-                if max(values.values()) > 4 * min(values.values()):
-                    axis.set_xscale("log")
-            axes[0].set(ylabel=f"{metric.title} [{measured.unit(metric, dataset)}]")
-            axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-
-        if panels:
-            caption = f"{metric.title} against cost: {where}. Mean and confidence interval."
-            name = slug("cost", where.dataset, where.subset, where.label)
-            yield _figure(name, caption, 3.4 + 0.2 * math.ceil(len(found) / 3), len(panels), draw, sharey=True)
 
 
 def curve_figures(collected: Collected) -> Iterator[Figure]:

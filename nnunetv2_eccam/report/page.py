@@ -11,9 +11,9 @@ from typing import Any
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import saved
-from nnunetv2_eccam.report.case_tables import case_table, undefined_table
+from nnunetv2_eccam.report.case_tables import case_table
 from nnunetv2_eccam.report.collect import SUBSETS, Collected, collect
-from nnunetv2_eccam.report.figures import Figure, case_figures, cost_figures, curve_figures
+from nnunetv2_eccam.report.figures import Figure, case_figures, curve_figures
 from nnunetv2_eccam.report.measured import Measured
 from nnunetv2_eccam.report.paper_tables import paper_tables
 from nnunetv2_eccam.report.result_tables import comparisons, folds, overall, overview
@@ -93,10 +93,9 @@ def write_report(work_dir: Path) -> Path:
 
 
 def _sections(collected: Collected, measured: Measured) -> Iterator[Section]:
-    known = costs(collected)
     worst = worst_cases(collected, measured)
     linked = {each.key: each.name for each in worst if each.pictures}
-    hours = {key: float(cost["Hours per training"]) for key, cost in known.items()}
+    hours = {key: float(cost["Hours per training"]) for key, cost in costs(collected).items()}
     yield Section("overview", "Overview", _there(overview(measured, hours)))
     yield Section("methods", "Methods")
     for dataset, subset in measured.blocks:
@@ -107,9 +106,7 @@ def _sections(collected: Collected, measured: Measured) -> Iterator[Section]:
         yield Section(name, f"{dataset}: {SUBSETS[subset]}", tables, figures)
     printed = tuple(table for name in PUBLISHED for table in paper_tables(measured, name))
     yield Section("paper", "Beside the paper", printed)
-    yield Section("cost", "Cost", _there(cost_table(collected)), tuple(cost_figures(measured, known)))
-    yield Section("training", "Training", figures=tuple(curve_figures(collected)))
-    yield Section("undefined-values", "Empty masks", _there(undefined_table(measured)))
+    yield Section("cost", "Training and its cost", _there(cost_table(collected)), tuple(curve_figures(collected)))
     yield Section("worst", "Worst cases", worst=tuple(worst))
     if next(measured.blocks, None):
         yield Section("all-cases", "All cases", (case_table(measured, linked),))

@@ -24,8 +24,6 @@ MOST_CASES = 6
 """Of each data set."""
 SYSTEMS_ACROSS = 5
 """How many systems stand beside each other; more go into a further picture."""
-MOST_SYSTEMS = 15
-"""Of so many systems there are pictures at most: those that are worst in the case."""
 CROP_MM = 25.0
 """How much is shown around the structure."""
 
@@ -74,7 +72,8 @@ def _worst_case(collected: Collected, measured: Measured, key: CaseKey, rows: Da
     pictures: tuple[str, ...] = ()
     remarks: list[str] = []
     try:
-        predictions = _predictions(collected, key, [str(title) for title in values.index], remarks)
+        titles = [title for title in collected.spec.titles if title in values.index]
+        predictions = _predictions(collected, key, titles, remarks)
         pictures = _pictures(key, predictions)
     except UserError as error:
         remarks.append(f"No picture: {error}")
@@ -83,7 +82,7 @@ def _worst_case(collected: Collected, measured: Measured, key: CaseKey, rows: Da
 
 
 def _predictions(collected: Collected, key: CaseKey, titles: list[str], remarks: list[str]) -> dict[str, Path]:
-    """Find the predictions of each system's first training, of the worst systems first.
+    """Find the predictions of each system's first training.
 
     Raises:
         UserError: there is none.
@@ -101,10 +100,7 @@ def _predictions(collected: Collected, key: CaseKey, titles: list[str], remarks:
         remarks.append(f"The predictions of {', '.join(absent)} are no longer there.")
     if not found:
         raise UserError("no prediction of it is there")
-    if len(found) > MOST_SYSTEMS:
-        remarks.append(f"Shown are the {MOST_SYSTEMS} worst of {len(found)} systems.")
-    chosen = list(found)[:MOST_SYSTEMS]
-    return {title: found[title] for title in spec.titles if title in chosen}
+    return found
 
 
 def _pictures(key: CaseKey, predictions: Mapping[str, Path]) -> tuple[str, ...]:

@@ -78,11 +78,6 @@ class TestSummarise:
             assert summarise(values, seed=4) == summarise(values, seed=4)
             assert summarise(values, seed=4)[2:4] != summarise(values, seed=5)[2:4]
 
-    def test_more_confidence_is_wider(self):
-        values = np.random.default_rng(1).normal(size=30)
-        narrow, wide = summarise(values, confidence=0.8), summarise(values, confidence=0.99)
-        assert wide.low < narrow.low < narrow.high < wide.high
-
     def test_refuses_what_makes_no_interval(self):
         with pytest.raises(ValueError, match="between 0 and 1"):
             summarise([1.0, 2.0], confidence=95)
@@ -159,12 +154,6 @@ class TestTrainings:
         assert found.low < found.mean < found.high
         assert found.n_defined == 40
 
-    def test_only_a_difference_between_trainings_widens(self):
-        rng = np.random.default_rng(4)
-        wide = compare(*(simulated(rng, of_training=1.0)[0] for _ in range(2)), simulated(rng)[1])
-        calm = compare(*(simulated(rng, of_training=0.0)[0] for _ in range(2)), simulated(rng)[1])
-        assert wide.high - wide.low > 1.3 * (calm.high - calm.low)
-
 
 class TestCompare:
     def test_a_worked_example(self):
@@ -199,13 +188,6 @@ class TestCompare:
         expected = min(1, 2 * np.mean([each <= low for each in sums]))
         assert compare(differences, [0] * len(differences), n_bootstrap=10).p_value == pytest.approx(expected)
 
-    def test_many_pairs_are_close_to_the_normal_approximation(self):
-        a, b = np.random.default_rng(2).normal(0.1, 1, 400).round(1), np.zeros(400)
-        exact, large = compare(a, b, n_bootstrap=100), compare(np.tile(a, 2), np.tile(b, 2), n_bootstrap=100)
-        expected = stats.wilcoxon(a, zero_method="pratt", method="asymptotic")
-        assert exact.p_value == pytest.approx(expected.pvalue, rel=0.02)
-        assert large.p_value == stats.wilcoxon(np.tile(a, 2), zero_method="pratt", method="asymptotic").pvalue
-
     def test_few_differences_among_zeros_are_not_significant(self):
         """The normal approximation says p = 0.046, though four signs cannot give less than 1/8."""
         assert compare([0.1, 0.2, 0.3, 0.4] + [0] * 16, [0] * 20).p_value == pytest.approx(1 / 8)
@@ -233,9 +215,6 @@ class TestCompare:
         for name in ("mean_difference", "effect_size", "cohens_d_z"):
             assert getattr(one, name) == pytest.approx(-getattr(other, name), abs=1e-12, nan_ok=True)
         assert same([one.n_pairs, one.p_value, one.n_all], [other.n_pairs, other.p_value, other.n_all])
-
-    def test_rounding_makes_no_difference_of_equal_ones(self):
-        assert compare([0.3, 0.9, 0.7], [0.1 + 0.2, 0.9, 0.7]).p_value == 1
 
     def test_a_test_is_of_the_means_over_trainings(self):
         rng = np.random.default_rng(8)
