@@ -129,9 +129,9 @@ def read_series(case: str, paths: Sequence[Path]) -> Series:
     warnings = [f"{ignored} DICOM files are no CT slices and were ignored"] if ignored else []
     if descending is None:
         warnings.append("instance numbers are missing or not in the order of the slices")
-    tilt = float(slices[0].tags[TILT] or 0)
-    if abs(tilt) > 0.01:
-        warnings.append(f"DICOM gives a gantry tilt of {tilt:g} degrees, but the slices lie straight")
+    tilt = slices[0].tags[TILT]
+    if tilt.strip("+-.0"):
+        warnings.append(f"DICOM gives a gantry tilt of {tilt} degrees, but the slices lie straight")
     volume = Volume(slices[0].path.parent, _voxels(slices), affine)
     return Series(volume, descending, slices[0].tags[PATIENT], tuple(warnings))
 
@@ -168,7 +168,7 @@ def _slice(path: Path) -> Slice | None:
 
 def _numbers(text: str, count: int) -> list[float]:
     values = [float(part) for part in text.split("\\")]
-    if len(values) != count:
+    if len(values) != count or not np.isfinite(values).all():
         raise ValueError(text)
     return values
 
