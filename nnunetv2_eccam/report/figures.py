@@ -21,8 +21,8 @@ WIDTH = 8.5
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam", "text.parse_math": False, "font.size": 9,
          "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}  # fmt: skip
 LONGEST_NAME = 34
-PAIRED_CASES = 60
-"""Up to so many cases, lines join what is of one case."""
+PAIRED_CASES, PAIRED_SYSTEMS = 60, 4
+"""Up to so many cases and systems, lines join what is of one case."""
 MOST_POINTS = 150
 """Longer trainings are drawn as means of equally many epochs."""
 
@@ -85,6 +85,7 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
     reference, colours = measured.reference(where), _colours(measured.spec.titles)
     tests = measured.against(where, metric)
     unit = measured.unit(metric, where.dataset)
+    is_joined = len(values) <= PAIRED_CASES and len(titles) <= PAIRED_SYSTEMS
     # Equal values do not hide each other: moved by an irrational step, not by chance.
     heights = 0.3 * ((np.arange(len(values)) * 0.618034) % 1 - 0.5)
 
@@ -95,7 +96,7 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
                         meanprops={"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black"})  # fmt: skip
         for place, title in enumerate(titles):
             left.scatter(values[title], place + heights, s=9, color=colours[title], linewidth=0, zorder=3)
-        if len(values) <= PAIRED_CASES:
+        if is_joined:
             for case, height in zip(values.to_numpy(), heights, strict=True):
                 left.plot(case, np.arange(len(titles)) + height, color="grey", alpha=0.25, linewidth=0.6, zorder=1)
         left.set(xlabel=f"{metric.title} [{unit}]", ylabel="", yticks=range(len(titles)))
@@ -112,8 +113,8 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
                     right.plot(found.mean_difference, place, "D", color="white", markeredgecolor="black")
             right.set(xlabel=f"minus {_short(str(reference))}")
 
-    kind = "patient" if measured.level_of(metric) == "patient" else "case"
-    joined = f"; lines join what is of one {kind}" if len(values) <= PAIRED_CASES else ""
+    kind = "patient" if "patient" in measured.levels else "case"
+    joined = f"; lines join what is of one {kind}" if is_joined else ""
     caption = (
         f"{metric.title} per {kind}: {where}. Left: quartiles, median, whiskers of 1.5 times their distance, mean "
         f"(diamond), and every value{joined}."

@@ -82,7 +82,7 @@ def _visible(where: Where, tests: dict[str, Tested], unit: str) -> str:
     n = min(each.comparison.n_pairs for each in tests.values())
     if not all(map(math.isfinite, seen)):
         return f"{where}: {n} pairs cannot show a difference to be significant, however large."
-    visible = f"{max(seen):.2f} {unit}"
+    visible = f"{max(seen):.2f} {'points' if unit == '%' else unit}"
     return f"{where}: four of five such studies, with {n} pairs, find a true difference of {visible} significant."
 
 
