@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def training_options(fold: Path) -> tuple[str, ...] | None:
-    """Say how ``nnUNetv2_train`` goes on with a fold, by what lies in its folder; None if nothing is left to do."""
+    """Say how ``nnUNetv2_train`` goes on with a fold, by what lies in its folder; None if nothing is left to do.
+
+    A checkpoint that was being written when the training was killed is removed: nnU-Net takes the one before.
+    """
+    for file in fold.glob("checkpoint_*.pth"):
+        if not zipfile.is_zipfile(file):
+            print(f"{file} was cut off, and is removed", file=sys.stderr)
+            file.unlink()
     if (fold / "checkpoint_final.pth").is_file():
         return None if (fold / "validation" / "summary.json").is_file() else ("--val",)
     return ("--c",) if any((fold / f"checkpoint_{kind}.pth").is_file() for kind in ("latest", "best")) else ()

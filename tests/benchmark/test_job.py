@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+import torch
 from tiny_benchmark import wait_until
 
 from nnunetv2_eccam.benchmark import checks
@@ -48,8 +49,17 @@ def log(folder, name: str) -> str:
 def test_a_training_goes_on_from_what_lies_in_its_folder(tmp_path, files, options):
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+        torch.save({}, tmp_path / name)
     assert training_options(tmp_path) == options
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from(tmp_path):
+    for name in ("checkpoint_final.pth", "checkpoint_latest.pth"):
+        torch.save({"network_weights": torch.zeros(100)}, tmp_path / name)
+    whole = (tmp_path / "checkpoint_final.pth").read_bytes()
+    (tmp_path / "checkpoint_final.pth").write_bytes(whole[: len(whole) // 2])
+    assert training_options(tmp_path) == ("--c",)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_latest.pth"]
 
 
 def test_predictions_are_kept_if_they_are_whole_and_of_the_same_models(tmp_path):
