@@ -10,6 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+import unet_plans
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from torch import nn
 
@@ -40,29 +41,18 @@ class Plan:
     def architecture(self) -> dict[str, Any]:
         n, dimension = len(FEATURES), self.dimension
         stride = [2] * dimension if dimension == 2 else [1, 2, 2]
-        arguments = {
-            "n_stages": n,
+        changes = {
             "features_per_stage": list(FEATURES),
-            "conv_op": f"torch.nn.modules.conv.Conv{dimension}d",
-            "kernel_sizes": [[3] * dimension] * n,
             "strides": [[1] * dimension, *[stride] * (n - 1)],
             "n_conv_per_stage": [1] * n,
             "n_conv_per_stage_decoder": [1] * (n - 1),
-            "conv_bias": True,
-            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimension}d" if self.norm else None,
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            **({} if self.norm else {"norm_op": None}),
+            **self.switches,
         }
-        arguments.update(self.switches)
-        # nnU-Net's own class name makes the trainer's switches apply to its arguments.
-        name = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
-        if self.switches:
-            name = "nnunetv2_eccam.architectures.eccam_unet.ECCaMUNet"
-        imports = ["conv_op", "norm_op", "dropout_op", "nonlin"]
-        return {"network_class_name": name, "arch_kwargs": arguments, "_kw_requires_import": imports}
+        stated = unet_plans.plan(n, dimension, **changes)
+        if self.switches:  # nnU-Net's own class name makes the trainer's switches apply to its arguments
+            stated["network_class_name"] = "nnunetv2_eccam.architectures.eccam_unet.ECCaMUNet"
+        return stated
 
     def plans(self) -> dict[str, Any]:
         resample = "resample_data_or_seg_to_shape"

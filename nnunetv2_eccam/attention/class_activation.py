@@ -29,15 +29,10 @@ smaller maps inside. Other networks are searched."""
 
 
 class ClassActivation:
-    """Grad-CAM of one label at one layer.
+    """Grad-CAM of one label, by its logit map, at one layer, by its dotted name, whose output is ``(B, C, *map)``.
 
-    Args:
-        network: in evaluation mode.
-        layer: dotted name of the layer, whose output is ``(B, C, *map)``.
-        head: the label's logit map.
-        exclusive: whether a position has the label of its highest logit, or, with nnU-Net's regions, every
-            label with a positive one.
-        geometry: the network's, for the tiles to come.
+    A position has the label of its highest logit or, with nnU-Net's regions (not ``exclusive``), every label with a
+    positive one.
 
     Raises:
         UserError: captum is not installed, or there is no such layer.

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from nnunetv2_eccam.arguments import add_option
 from nnunetv2_eccam.errors import UserError
@@ -28,7 +27,7 @@ KINDS = ("channels", "spatial", "activation", "cam")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments; most are called as the fields of ``Request``."""
+    """Add the command's arguments; ``run`` takes them as they are called here."""
     add = parser.add_argument
     add("what", choices=KINDS, metavar="{" + ",".join(KINDS) + "}", help="see above")
     add_option(parser, "-i", dest="images", nargs="+", required=True, metavar="FILE",
@@ -81,35 +80,34 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the volumes or tables, and the picture, and say which files these are."""
-    from nnunetv2_eccam.attention.run import Request, write_attention
+    from nnunetv2_eccam.attention.run import write_attention
     from nnunetv2_eccam.inference.trained_model import check_device
 
-    given = dict(vars(arguments))
-    if len(given["fold"]) > 1:
-        raise UserError(f"-f {' '.join(given['fold'])}: folds are networks of their own; give one")
-    given["fold"] = given["fold"][0]
-    if given["slices"] is not None:
-        given["slices"] = slice_numbers(given["slices"], "not a list of numbers from 0")
-    check_device(given["device"])
-    model = {name: given.pop(name) for name in ("dataset", "configuration", "trainer", "plans", "model")}
-    for path in write_attention(Request(**{**given, "systems": _systems(given["systems"], **model)})):
+    if len(arguments.fold) > 1:
+        raise UserError(f"-f {' '.join(arguments.fold)}: folds are networks of their own; give one")
+    arguments.fold = arguments.fold[0]
+    if arguments.slices is not None:
+        arguments.slices = slice_numbers(arguments.slices, "not a list of numbers from 0")
+    check_device(arguments.device)
+    arguments.systems = _systems(arguments)
+    for path in write_attention(arguments):
         print(f"wrote {path}")
     return 0
 
 
-def _systems(words: list[str], model: Path | None, **names: Any) -> dict[str, Path]:
+def _systems(arguments: argparse.Namespace) -> dict[str, Path]:
     """Give the models' folders by the systems' names; one that is not named takes its trainer's title, later."""
     from nnunetv2_eccam.inference.trained_model import model_folder
 
-    dataset, configuration = names["dataset"], names["configuration"]
-    if words:
-        if model or dataset or configuration:
+    dataset, configuration = arguments.dataset, arguments.configuration
+    if arguments.systems:
+        if arguments.model or dataset or configuration:
             raise UserError("--system names each model's folder; leave out -m, -d and -c")
-        return named_paths(words, "folder")
-    if model:
+        return named_paths(arguments.systems, "folder")
+    if arguments.model:
         if dataset or configuration:
             raise UserError("-m is the model's folder; leave out -d and -c")
-        return {"": model}
+        return {"": arguments.model}
     if not (dataset and configuration):
         raise UserError("which model? give -d and -c (and -tr), or -m FOLDER, or --system NAME=FOLDER")
-    return {"": model_folder(**names)}
+    return {"": model_folder(dataset, configuration, arguments.trainer, arguments.plans)}

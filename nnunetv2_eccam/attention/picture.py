@@ -105,16 +105,9 @@ def rows_of_image(
 ) -> HeatRows:
     """Choose the slices that are drawn and cut them out.
 
-    Args:
-        image: the image.
-        view: how it is looked at.
-        window: how intensities become grey; None: as a photograph's colours are stored.
-        channel: of the image; None: the colours of a photograph, of all else channel 0.
-        reference: the true mask, on the image's grid.
-        point: voxel (x, y, z) of the file, which decides for its slice.
-        numbers: slices' numbers along the file's axis, from 0.
-        count: how many slices, where neither point nor numbers decide: those where the reference is largest, or
-            evenly spread ones.
+    They are those of the ``numbers`` along the file's axis, from 0; else that of the point, a voxel (x, y, z) of the
+    file; else ``count`` of them, where the reference is largest, or evenly spread. Without a window, a photograph's
+    colours are shown as stored.
 
     Raises:
         UserError: there is no such slice or channel.

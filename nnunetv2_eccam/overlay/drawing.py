@@ -11,7 +11,6 @@ import numpy as np
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.overlay import colours
 from nnunetv2_eccam.overlay.colours import Colour
-from nnunetv2_eccam.overlay.options import Overlay
 from nnunetv2_eccam.overlay.page import (
     LEGEND,
     LETTER,
@@ -30,6 +29,8 @@ from nnunetv2_eccam.overlay.rows import Labels, Row
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from nnunetv2_eccam.overlay.overlay import Overlay
 
 REFERENCE_LINE, PREDICTION_LINE, LABEL_LINE = 1.2, 0.7, 0.9
 """Widths of contours in points: where reference and prediction run along each other, the reference is seen on both

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nnunetv2_eccam.overlay.options import Overlay
 from nnunetv2_eccam.overlay.view import View, view_of
 from nnunetv2_eccam.overlay.window import AsStored, Choice, shown_voxels
 from nnunetv2_eccam.volumes import check_same_grid, read_image, read_labels
+
+if TYPE_CHECKING:
+    from nnunetv2_eccam.overlay.overlay import Overlay
 
 Labels = npt.NDArray[Any]
 """Whole numbers, 0 is background."""
@@ -92,34 +94,26 @@ def rows_of_case(files: CaseFiles, options: Overlay, window: Choice) -> list[Row
     figures = _dice_of_each(reference, predictions, options)
     rows = []
     for index in chosen:
+        masks = [stack[index] for stack in (reference, *predictions.values()) if stack is not None]
+        cut = crop_window(masks, view.pixel_mm, options.crop_mm)
         # Copies, since views would keep the whole volumes in memory.
-        true = None if reference is None else reference[index].copy()
-        predicted = {name: stack[index].copy() for name, stack in predictions.items()}
-        row = Row(
-            files.case, view.file_number(index), view, choice, fixed.scaled(shown[index]), true, predicted,
+        true = None if reference is None else reference[index][cut].copy()
+        predicted = {name: stack[index][cut].copy() for name, stack in predictions.items()}
+        rows.append(Row(
+            files.case, view.file_number(index), view, choice, fixed.scaled(shown[index][cut]), true, predicted,
             _dice_of_each(true, predicted, options) if options.dice_of == "slice" else figures,
-        )  # fmt: skip
-        rows.append(row if options.crop_mm is None else cropped(row, options.crop_mm))
+        ))  # fmt: skip
     return rows
 
 
-def cropped(row: Row, margin_mm: float) -> Row:
-    """Cut out the labels of a row - of all its masks together - with a margin; without labels, keep all of it."""
-    somewhere = np.any([mask > 0 for mask in row.masks], axis=0)
-    if not somewhere.any():
-        return row
-    window = []
-    for axis in (0, 1):
-        inside = np.flatnonzero(somewhere.any(axis=1 - axis))
-        margin = int(np.ceil(margin_mm / row.view.pixel_mm[axis]))
-        window.append(slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin))
-    rows, columns = window
-    return replace(
-        row,
-        image=row.image[rows, columns],
-        reference=None if row.reference is None else row.reference[rows, columns],
-        predictions={name: mask[rows, columns] for name, mask in row.predictions.items()},
-    )
+def crop_window(masks: Sequence[Labels], pixel_mm: Sequence[float], margin_mm: float | None) -> tuple[slice, ...]:
+    """Give the rows and columns of a slice that have labels in any mask, with a margin; without labels, all of them."""
+    somewhere = np.any([mask > 0 for mask in masks], axis=0)
+    if margin_mm is None or not somewhere.any():
+        return (slice(None), slice(None))
+    ends = [np.flatnonzero(somewhere.any(axis=1 - axis))[[0, -1]] for axis in (0, 1)]
+    margins = [int(np.ceil(margin_mm / mm)) for mm in pixel_mm]
+    return tuple(slice(max(0, int(a) - n), int(b) + 1 + n) for (a, b), n in zip(ends, margins, strict=True))
 
 
 def dice(reference: Labels, prediction: Labels, labels: Sequence[int] | None = None) -> float | None:

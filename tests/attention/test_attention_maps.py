@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import unet_plans
 from attention_models import Plan, slices_first, write_model, write_spot
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -195,11 +196,8 @@ def test_maps_of_one_name_are_averaged():
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_attention_is_found_at_whichever_stages_of_whichever_plan_it_sits(residual):
-    architecture = Plan().architecture()
-    if residual:
-        architecture["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
-        architecture["arch_kwargs"]["n_blocks_per_stage"] = architecture["arch_kwargs"].pop("n_conv_per_stage")
-    made = build_network(architecture, (32, 32), 1, 2, False, {"attention_stages": [2, 3]}).eval()
+    stages = {"attention_stages": [2, 3]}
+    made = build_network(unet_plans.plan(4, residual=residual), (32, 32), 1, 2, False, stages).eval()
     found, tile = find_sources(made, "positions", "pairs"), torch.randn(1, 1, 32, 32)
     assert [each.source.name for each in found] == ["CoA", "SC", "CoA", "SC"]
     geometry = MapGeometry(made, (32, 32), 1, CPU)

@@ -22,7 +22,7 @@ from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.overlay import colours
 from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
-from nnunetv2_eccam.overlay.rows import CaseFiles, cropped, rows_of_case
+from nnunetv2_eccam.overlay.rows import CaseFiles, rows_of_case
 from nnunetv2_eccam.overlay.window import Percentiles
 
 SPACING = (1.0, 2.0, 4.0)
@@ -207,13 +207,13 @@ def test_without_a_reference_systems_are_compared_with_each_other(folders, capsy
 
 
 def test_a_crop_is_the_labels_with_their_margin(folders):
-    row = rows_of_case_of(folders)
-    small = cropped(row, 3.0)
+    row, small = rows_of_case_of(folders), rows_of_case_of(folders, crop_mm=3.0, dice_of="slice")
     # Rows are 2 mm: 5 and 2 on either side; columns 1 mm: 14 (shifted by 4) and 3 on either side.
     assert small.image.shape == (9, 20)
+    np.testing.assert_array_equal(small.image, row.image[2:11, 3:23])
     np.testing.assert_array_equal(small.reference, row.reference[2:11, 3:23])
-    assert cropped(row, 1000).image.shape == row.image.shape
-    assert rows_of_case_of(folders, crop_mm=3.0).image.shape == (9, 20)
+    assert small.dice == {"B": pytest.approx(0.6)}
+    assert rows_of_case_of(folders, crop_mm=1000).image.shape == row.image.shape
 
 
 def test_window_of_ct_is_known_from_the_dataset_json(folders):
