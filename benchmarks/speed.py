@@ -1,4 +1,4 @@
-"""EC-CaM-UNet beside nnU-Net's PlainConvUNet: one table of seconds, memory, parameters, multiply-adds.
+"""EC-CaM-UNet beside nnU-Net's own networks: tables of seconds, memory, parameters, multiply-adds.
 
   make benchmark                                     on the CPU, and on a GPU if there is one
   python -m benchmarks.speed --help    sizes, batch, repeats
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
 from tqdm import tqdm
 
@@ -35,16 +35,83 @@ from benchmarks.measuring import (
     step_job,
     training_memory,
 )
-from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
+from nnunetv2_eccam.architectures.eccam_unet import ATTENTION_STAGES, ECCaMUNet
+from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS
 from nnunetv2_eccam.blocks.multi_scale import dilations_for
 
 INSTANCE: dict[str, Any] = {"norm_op": nn.InstanceNorm2d, "nonlin": nn.LeakyReLU}
 BATCH: dict[str, Any] = {"norm_op": nn.BatchNorm2d, "nonlin": nn.ReLU}
 
 
-def networks(widths: Sequence[int], patch: Sequence[int]) -> list[tuple[str, str, Any]]:
-    """Give name, name of the network it is compared with, and network, for each row."""
-    shared: dict[str, Any] = {
+Rows = list[tuple[str, str, Any]]
+"""Name, name of the network that it is compared with, and network, for each row."""
+
+BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)
+"""Residual blocks of each stage, in every preset of nnU-Net's."""
+
+
+def networks(widths: Sequence[int], patch: Sequence[int]) -> Rows:
+    """Give the networks of a plain plan."""
+    shared = _plain(widths)
+    bottleneck = [n // 2 ** (len(widths) - 1) for n in patch]
+    paper: dict[str, Any] = {
+        "norm_per_branch": True,
+        "downsampling": "max_pool",
+        "attention_scale": 1.0,
+        "dilations": [rate for rate in (6, 12, 18) if rate < max(bottleneck)] or [1],
+    }
+    return [
+        ("PlainConvUNet, instance norm", "", PlainConvUNet(1, **shared, **INSTANCE)),
+        (
+            "EC-CaM-UNet, practical",
+            "PlainConvUNet, instance norm",
+            ECCaMUNet(1, **shared, **INSTANCE, dilations=dilations_for(bottleneck)),
+        ),
+        ("PlainConvUNet, batch norm", "", PlainConvUNet(1, **shared, **BATCH)),
+        ("EC-CaM-UNet, paper", "PlainConvUNet, batch norm", ECCaMUNet(1, **shared, **BATCH, **paper)),
+    ]
+
+
+def residual_networks(widths: Sequence[int], patch: Sequence[int]) -> Rows:
+    """Give the networks of a residual plan, as nnU-Net's presets make it."""
+    stages = len(widths)
+    shared = _plain(widths) | {
+        "n_blocks_per_stage": BLOCKS[:stages],
+        "n_conv_per_stage_decoder": [1] * (stages - 1),
+        "n_conv_per_stage": None,
+    }
+    bottleneck = [n // 2 ** (stages - 1) for n in patch]
+    theirs = {name: value for name, value in shared.items() if name != "n_conv_per_stage"}
+    reference = "ResidualEncoderUNet"
+    ours = ECCaMUNet(1, **shared, **INSTANCE, dilations=dilations_for(bottleneck))
+    return [
+        (reference, "", ResidualEncoderUNet(1, **theirs, **INSTANCE)),
+        ("EC-CaM-UNet, residual", reference, ours),
+    ]
+
+
+def choices(widths: Sequence[int], patch: Sequence[int]) -> Rows:
+    """Give PlainConvUNet, and EC-CaM-UNet with the module at each place and with each form of EC.
+
+    The rates are those of each place, so a place needs as many stages as reach it: five for 1/16.
+    """
+    shared, reference = _plain(widths), "PlainConvUNet"
+    sizes = [[n // 2**stage for n in patch] for stage in range(len(widths))]
+    rates: dict[str, Any] = {"dilations": {str(stage): dilations_for(size) for stage, size in enumerate(sizes)}}
+    rows: Rows = [(reference, "", PlainConvUNet(1, **shared, **INSTANCE))]
+    switched = {f"module at: {where}": {"attention_stages": where} for where in ATTENTION_STAGES}
+    switched |= {f"EC: {form}": {"branch_form": form} for form in BRANCH_FORMS[1:]}
+    for name, switches in switched.items():
+        arguments: dict[str, Any] = {**shared, **INSTANCE, **rates, **switches}
+        rows.append((name, reference, ECCaMUNet(1, **arguments)))
+    return rows
+
+
+TABLES = {"plain": networks, "residual": residual_networks, "choices": choices}
+
+
+def _plain(widths: Sequence[int]) -> dict[str, Any]:
+    return {
         "n_stages": len(widths),
         "features_per_stage": list(widths),
         "conv_op": nn.Conv2d,
@@ -57,28 +124,10 @@ def networks(widths: Sequence[int], patch: Sequence[int]) -> list[tuple[str, str
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
         "nonlin_kwargs": {"inplace": True},
     }
-    bottleneck = [n // 2 ** (len(widths) - 1) for n in patch]
-    paper: dict[str, Any] = {
-        "norm_per_branch": True,
-        "downsampling": "max_pool",
-        "attention_scale": 1.0,
-        "dilations": [rate for rate in (6, 12, 18) if rate < max(bottleneck)] or [1],
-    }
-    rows: list[tuple[str, str, Any]] = [
-        ("PlainConvUNet, instance norm", "", PlainConvUNet(1, **shared, **INSTANCE)),
-        (
-            "EC-CaM-UNet, practical",
-            "PlainConvUNet, instance norm",
-            ECCaMUNet(1, **shared, **INSTANCE, dilations=dilations_for(bottleneck)),
-        ),
-        ("PlainConvUNet, batch norm", "", PlainConvUNet(1, **shared, **BATCH)),
-        ("EC-CaM-UNet, paper", "PlainConvUNet, batch norm", ECCaMUNet(1, **shared, **BATCH, **paper)),
-    ]
-    return rows
 
 
 def measure(
-    rows: Sequence[tuple[str, str, Any]], image: torch.Tensor, machine: Machine, repeats: int, compiled: bool
+    rows: Rows, image: torch.Tensor, machine: Machine, repeats: int, compiled: bool
 ) -> tuple[dict[str, Cost], dict[str, dict[str, list[float]]]]:
     """Measure every row; give its costs, and the seconds of each round for the ratios."""
     device, amp = image.device, image.device.type == "cuda"
@@ -122,11 +171,11 @@ def measure(
 
 
 def table(
-    rows: Sequence[tuple[str, str, Any]],
+    rows: Rows,
     costs: dict[str, Cost],
     seconds: dict[str, dict[str, list[float]]],
 ) -> str:
-    """Lay the measurements out as a Markdown table; ratios are to the PlainConvUNet of the same norm."""
+    """Lay the measurements out as a Markdown table; ratios are to the network that each is compared with."""
     lines = [
         "| network | parameters, M | multiply-adds, G | forward, ms | ratio | floor, ms | forward / floor "
         "| training step, ms | ratio | kept, MiB | ratio | peak, MiB | ratio |",
@@ -156,19 +205,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--patch", type=int, nargs=2, default=[256, 256], metavar="N", help="default: 256 256")
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128, 256, 512], help="of the stages")
     parser.add_argument("--batch", type=int, help="default: 2 on a CPU, 12 on a GPU")
+    parser.add_argument("--table", nargs="+", choices=TABLES, default=list(TABLES), help="default: all")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (default: 7)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: both, if there is a GPU")
     arguments = parser.parse_args(argv)
     devices = [arguments.device] if arguments.device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    for name in devices:
-        device = torch.device(name)
+    for device_name in devices:
+        device = torch.device(device_name)
         on_gpu = device.type == "cuda"
         batch = arguments.batch or (12 if on_gpu else 2)
         sizes = [[n // 2**stage for n in arguments.patch] for stage in range(len(arguments.widths))]
         machine = measure_machine(device, on_gpu, list(zip(arguments.widths, sizes, strict=True)), batch)
         image = torch.randn(batch, 1, *arguments.patch, device=device)
-        rows = networks(arguments.widths, arguments.patch)
-        costs, seconds = measure(rows, image, machine, arguments.repeats, compiled=on_gpu)
         what = torch.cuda.get_device_name() + ", compiled, AMP" if on_gpu else f"CPU, {torch.get_num_threads()} threads"
         print(
             f"\n{what}; torch {torch.__version__}; patch {arguments.patch}, batch {batch}, {arguments.repeats} rounds"
@@ -181,7 +229,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"measured rates: G multiply-adds/s of a plain 3x3 convolution {rates}; "
             f"{machine.bytes_per_second / 1e9:.1f} GB/s of a copy\n"
         )
-        print(table(rows, costs, seconds))
+        for name in arguments.table:
+            rows = TABLES[name](arguments.widths, arguments.patch)
+            costs, seconds = measure(rows, image, machine, arguments.repeats, compiled=on_gpu)
+            print(table(rows, costs, seconds), "\n", flush=True)
+            del rows
     return 0
 
 

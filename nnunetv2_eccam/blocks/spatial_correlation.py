@@ -36,6 +36,10 @@ class SpatialCorrelation(nn.Module):
             raise ValueError(f"scale must be a positive number or '1/sqrt(C)', got {scale!r}")
         self.scale = scale
 
+    def factor(self, channels: int) -> float:
+        """Give what the dot products of so many channels are multiplied by."""
+        return channels**-0.5 if self.scale == "1/sqrt(C)" else float(self.scale)
+
     def forward(self, features: Tensor, values: Tensor) -> Tensor:
         """Gather ``values`` by the correlation of ``features``.
 
@@ -46,7 +50,7 @@ class SpatialCorrelation(nn.Module):
         Returns:
             ``sum_j S_ij V_j`` at each position i, ``(B, C, *spatial)``.
         """
-        scale = features.shape[1] ** -0.5 if self.scale == "1/sqrt(C)" else float(self.scale)
+        scale = self.factor(int(features.shape[1]))
         # Dot products of hundreds of channels leave the range of half precision (65504), so the attention
         # runs in single precision at least; on a bottleneck's few positions that costs next to nothing.
         kept = torch.promote_types(features.dtype, torch.float32)

@@ -23,6 +23,7 @@ from nnunetv2_eccam.files import read_json
 from nnunetv2_eccam.inference.validation import batched_validation
 from nnunetv2_eccam.losses.side_output import DiceAndCrossEntropy, SideOutputLoss, Supervision
 from nnunetv2_eccam.systems import EC_CAM_UNET, System
+from nnunetv2_eccam.trainers.attention_state import attention_state, is_wanted, sentences
 from nnunetv2_eccam.trainers.checkpoints import check_continues, read_checkpoint, unwrapped
 from nnunetv2_eccam.trainers.start_warnings import boxed, continuation_warning, fold_warning, slicing_warning
 
@@ -75,7 +76,7 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by name
     ) -> None:
         self._asked_to_continue = bool(plans.get("continue_training"))  # nnU-Net takes it out of the plans
-        self._continues = False
+        self._continues = self._look_at_attention = False
         super().__init__(plans, configuration, fold, dataset_json, device)
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if self.device.type == "cpu" and threads.isdecimal():
@@ -171,6 +172,25 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
             ),
             slicing_warning(self.plans_manager.plans, self.configuration_manager.patch_size, spacings),
         )
+
+    def validation_step(self, batch: dict[str, Any]) -> Any:
+        """Validate on a batch; on an epoch's first, look at the attention where that is asked for."""
+        if self._look_at_attention:
+            self._look_at_attention = False
+            image = batch["data"].to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+                state = attention_state(unwrapped(self.network), image)
+            for sentence in sentences(state):
+                self.print_to_log_file(sentence)
+            for logger in self.logger.loggers:
+                for name, value in state.items():
+                    logger.log(f"attention/{name}", value, self.current_epoch)
+        return super().validation_step(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a validation."""
+        super().on_validation_epoch_start()
+        self._look_at_attention = self.local_rank == 0 and is_wanted()
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load a checkpoint, to continue or to validate.
