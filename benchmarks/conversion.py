@@ -13,7 +13,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nibabel
 import numpy as np
+
+from benchmarks.measuring import command_usage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,16 +122,8 @@ def timed(words: Sequence[str], folder: Path) -> tuple[float, float]:
     variables = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     for path in variables.values():
         Path(path).mkdir(exist_ok=True)
-    os.sync()
-    start = time.perf_counter()
-    process = subprocess.Popen(words, env={**os.environ, **variables}, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    os.sync()
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(words)} failed")
-    return seconds, usage.ru_maxrss / 1024
+    used = command_usage(words, {**os.environ, **variables})
+    return used.seconds, used.peak
 
 
 def zlib_seconds(size: tuple[int, int, int]) -> tuple[float, float]:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +92,34 @@ class Machine:
         positions = math.prod(layer.size)
         nearest = min(self.multiply_adds_per_second, key=lambda size: abs(math.log(math.prod(size) / positions)))
         return self.multiply_adds_per_second[nearest]
+
+
+class Usage(NamedTuple):
+    """What a command took: seconds on the clock, seconds of all processors, and its largest process's peak in MB."""
+
+    seconds: float
+    processor_seconds: float
+    peak: float
+
+
+def command_usage(words: Sequence[str], environment: Mapping[str, str]) -> Usage:
+    """Run a command until its output is on the disk.
+
+    Raises:
+        RuntimeError: it failed; with the last of what it printed.
+    """
+    os.sync()
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(words, env=dict(environment), stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        os.sync()
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            output.seek(0)
+            raise RuntimeError(f"{' '.join(words)} failed: {output.read().decode(errors='replace')[-2000:]}")
+    return Usage(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def synchronised_seconds(job: Job, device: torch.device) -> float:

@@ -1,16 +1,21 @@
-"""``BatchedPredictor``: nnU-Net's predictor with several tiles and mirrored copies in one call of the network."""
+"""``BatchedPredictor``: nnU-Net's predictor with several tiles, of one image or more, in one call of the network."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from operator import itemgetter
 from typing import Any
 
 import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from nnunetv2.utilities.helpers import empty_cache
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
@@ -26,15 +31,13 @@ Place = tuple[Any, ...]
 
 
 class BatchedPredictor(nnUNetPredictor):
-    """Predict as nnU-Net, equal within float tolerance, in fewer and larger calls of the network.
+    """Predict preprocessed images as nnU-Net, equal within float tolerance, in fewer and larger calls of the network.
 
-    Only nnU-Net's two innermost methods are replaced: the loop over an image's tiles, and the mirrored
-    copies of a tile. Everything around them (reading, preprocessing and export in worker processes, folds,
-    padding, autocast, falling back to results on the CPU) is nnU-Net's.
-
-    A *sample* is one tile in one of its mirrored copies. A batch holds whole tiles with all their copies,
-    or, where that is too much, some copies of one tile. The batch size is measured while predicting
+    A *sample* is one tile in one of its mirrored copies. A batch holds whole tiles with all their copies, of one image
+    or of several, or, where that is too much, some copies of one tile. The batch size is measured while predicting
     (:class:`BatchChoice`), anew for each size of tile.
+
+    Tiles, folds, padding, precision and the second attempt with results on the CPU are nnU-Net's.
 
     Args:
         args: nnU-Net's.
@@ -54,36 +57,113 @@ class BatchedPredictor(nnUNetPredictor):
         self._choices: dict[tuple[Any, ...], BatchChoice] = {}
         self._choice = BatchChoice(1, fixed=1)  # outside of an image: nnU-Net's own way
 
-    @torch.inference_mode()
-    def _internal_predict_sliding_window_return_logits(
-        self, data: Tensor, slicers: Sequence[Place], do_on_device: bool = True
-    ) -> Tensor:
-        """Predict one image.
+    def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
+        """Predict one image, (C, *image) with three axes, with every fold; see :meth:`predict_logits`."""
+        return self.predict_logits([data])[0]
+
+    def predict_sliding_window_return_logits(self, input_image: Tensor) -> Tensor:
+        """Predict one image with the weights that the network has.
 
         Args:
-            data: the padded image, (C, *image) with three axes.
-            slicers: where its tiles lie.
-            do_on_device: whether image and results lie on the network's device, or on the CPU.
+            input_image: (C, *image) with three axes.
 
         Returns:
             logits, (K, *image), in half precision, on the device of the results.
+
+        Raises:
+            RuntimeError: half precision overflowed.
         """
+        (logits,) = self.predict_images([input_image])
+        if torch.any(torch.isinf(logits)):
+            raise RuntimeError(
+                "the predicted logits have infinite values: nnU-Net adds them up in half precision, which ends at "
+                "65504, with weights up to 10. The network's logits are far larger than trained ones are"
+            )
+        return logits
+
+    @torch.inference_mode()
+    def predict_logits(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Predict images with every fold, and average.
+
+        Args:
+            images: each (C, *image) with three axes; their sizes may differ.
+
+        Returns:
+            of each its logits, (K, *image), in half precision, on the CPU. They may be infinite.
+        """
+        if not images:
+            return []
+        threads = torch.get_num_threads()
+        torch.set_num_threads(min(default_num_processes, threads))
+        sums: list[Tensor] = []
+        try:
+            for parameters in self.list_of_parameters:
+                network = self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
+                network.load_state_dict(parameters)
+                found = [logits.to("cpu") for logits in self.predict_images(images)]
+                sums = [total.add_(more) for total, more in zip(sums, found, strict=True)] if sums else found
+        finally:
+            torch.set_num_threads(threads)
+        folds = len(self.list_of_parameters)
+        return [total.div_(folds) for total in sums] if folds > 1 else sums
+
+    @torch.inference_mode()
+    def predict_images(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """Predict images with the weights that the network has.
+
+        Args:
+            images: each (C, *image) with three axes; their sizes may differ.
+
+        Returns:
+            of each its logits, (K, *image), in half precision, on the device of the results. They may be infinite.
+        """
+        self.network.to(self.device).eval()
+        patch = self.configuration_manager.patch_size
+        padded, kept = [], []
+        for image in images:
+            data, inside = pad_nd_image(image, patch, "constant", {"value": 0}, True, None)
+            padded.append(data)
+            kept.append((slice(None), *inside[1:]))
+        places = [self._internal_get_sliding_window_slicers(data.shape[1:]) for data in padded]
+        with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
+            try:
+                logits = self._predict_padded(padded, places, self.perform_everything_on_device)
+            except RuntimeError:
+                if not self.perform_everything_on_device:
+                    raise
+                print("Prediction on device was unsuccessful, probably for lack of memory. Moving results to the CPU")
+                logits = self._predict_padded(padded, places, False)
+        return [found[inside] for found, inside in zip(logits, kept, strict=True)]
+
+    def samples_of(self, image: Tensor) -> int:
+        """Give how many samples an image, (C, *image) with three axes, has."""
+        patch = self.configuration_manager.patch_size
+        size = [max(n, tile) for n, tile in zip(image.shape[-len(patch) :], patch, strict=True)]
+        tiles = math.prod(map(len, compute_steps_for_sliding_window(size, patch, self.tile_step_size)))
+        slices = image.shape[1] if len(patch) < image.ndim - 1 else 1
+        return slices * tiles * len(self._mirrorings(len(patch)))
+
+    def _predict_padded(
+        self, images: Sequence[Tensor], places: Sequence[Sequence[Place]], do_on_device: bool
+    ) -> list[Tensor]:
+        """Predict padded images, each with the places of its tiles."""
         results_device = self.device if do_on_device else torch.device("cpu")
         try:
-            data = data.to(results_device)
+            images = [image.to(results_device) for image in images]
             weight = self._tile_weight(results_device)
-            sums = LogitSum(self.label_manager.num_segmentation_heads, data.shape[1:], weight, results_device)
-            self._choice = self._choice_for(data.shape[0], do_on_device)
+            heads = self.label_manager.num_segmentation_heads
+            sums = [LogitSum(heads, image.shape[1:], weight, results_device) for image in images]
+            self._choice = self._choice_for(images[0].shape[0], do_on_device)
             self._choice.start_image(measurement.usable_memory(self.device))
-            self._predict_tiles(data, slicers, sums)
+            self._predict_tiles(images, [(n, place) for n, some in enumerate(places) for place in some], sums)
             self._choice.finish_image()
             if self.verbose:
                 print(f"batch size {self._choice.size}{'' if self._choice.settled else ', still measuring'}")
-            return sums.mean()
+            return [each.mean() for each in sums]
         except Exception as error:
-            # nnU-Net now tries again with the results on the CPU, so the device's memory has to be free; but
-            # the frames that the error came through hold on to it.
-            data = weight = sums = None  # type: ignore[assignment]
+            # It is tried again with the results on the CPU, so the device's memory has to be free; but the frames
+            # that the error came through hold on to it.
+            images = weight = sums = None  # type: ignore[assignment]
             traceback.clear_frames(error.__traceback__)
             empty_cache(self.device)
             raise
@@ -145,36 +225,39 @@ class BatchedPredictor(nnUNetPredictor):
         copies = len(self._mirrorings(len(self.configuration_manager.patch_size)))
         return min(self._choice.size, self._tiles_at_once * copies)
 
-    def _predict_tiles(self, data: Tensor, places: Sequence[Place], sums: LogitSum) -> None:
-        """Cut an image's tiles, predict and add them up.
+    def _predict_tiles(
+        self, images: Sequence[Tensor], places: Sequence[tuple[int, Place]], sums: Sequence[LogitSum]
+    ) -> None:
+        """Cut the images' tiles, predict and add them up.
 
-        Where image and results lie on the CPU and the network does not, a thread cuts and sends the next
+        Where images and results lie on the CPU and the network does not, a thread cuts and sends the next
         tiles and another fetches and adds the last ones while the network runs. On one device there is
         nothing to gain: calls of a GPU return at once anyway, and on the CPU the network uses all threads.
         """
-        apart = data.device.type != self.device.type
-        progress = tqdm(desc=None, total=len(places), disable=not self.allow_tqdm)
+        apart = images[0].device.type != self.device.type
+        # Of several small images there is a bar for all cases already.
+        progress = tqdm(desc="tiles", total=len(places), disable=not self.allow_tqdm or len(images) > 1, leave=False)
         with _executor(apart) as reader, _executor(apart) as adder, progress:
             adding: Future[None] | None = None
-            for group, tiles in self._read_ahead(data, places, reader):
+            for group, tiles in self._read_ahead(images, places, reader):
                 logits = self._predict_group(tiles)
                 if adding is not None:
                     adding.result()
-                adding = adder.submit(sums.add, logits, group)
+                adding = adder.submit(_add_tiles, sums, logits, group)
                 progress.update(len(group))
             if adding is not None:
                 adding.result()
 
     def _read_ahead(
-        self, data: Tensor, places: Sequence[Place], reader: Executor
-    ) -> Iterator[tuple[Sequence[Place], Tensor]]:
+        self, images: Sequence[Tensor], places: Sequence[tuple[int, Place]], reader: Executor
+    ) -> Iterator[tuple[Sequence[tuple[int, Place]], Tensor]]:
         """Give groups of places with their tiles, one group being read beforehand."""
-        ahead: tuple[Sequence[Place], Future[Tensor]] | None = None
+        ahead: tuple[Sequence[tuple[int, Place]], Future[Tensor]] | None = None
         start = 0
         while start < len(places):
             group = places[start : start + self._tiles_at_once]
             start += len(group)
-            ready, ahead = ahead, (group, reader.submit(_read_tiles, data, group, self.device))
+            ready, ahead = ahead, (group, reader.submit(_read_tiles, images, group, self.device))
             if ready is not None:
                 yield ready[0], ready[1].result()
         if ahead is not None:
@@ -235,9 +318,18 @@ class BatchedPredictor(nnUNetPredictor):
 
 
 @torch.inference_mode()
-def _read_tiles(data: Tensor, places: Sequence[Place], device: torch.device) -> Tensor:
-    """Cut tiles, (T, C, *patch), from an image, (C, *image), and send them to the network's device."""
-    return torch.stack([data[place] for place in places]).to(device)
+def _read_tiles(images: Sequence[Tensor], places: Sequence[tuple[int, Place]], device: torch.device) -> Tensor:
+    """Cut tiles, (T, C, *patch), from images, (C, *image), and send them to the network's device."""
+    return torch.stack([images[number][place] for number, place in places]).to(device)
+
+
+def _add_tiles(sums: Sequence[LogitSum], logits: Tensor, places: Sequence[tuple[int, Place]]) -> None:
+    """Add tiles' logits, (T, K, *patch), to the sums of their images."""
+    start = 0
+    for number, of_image in itertools.groupby(places, key=itemgetter(0)):
+        some = [place for _, place in of_image]
+        sums[number].add(logits[start : start + len(some)], some)
+        start += len(some)
 
 
 class _SameThread(Executor):

@@ -22,7 +22,7 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.inference.trained_model import check_device, checked_model
 
 if TYPE_CHECKING:
-    from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
+    from nnunetv2_eccam.inference.case_predictor import CasePredictor
 
 
 def main(words: Sequence[str]) -> int:
@@ -66,7 +66,7 @@ def _run_nnunet(nnunet: ModuleType, words: Sequence[str], batch_size: int | None
     """
     from nnunetv2_eccam.inference.validation import replaced
 
-    made: list[BatchedPredictor] = []
+    made: list[CasePredictor] = []
     predictor = _predictor_class(batch_size, made)
     with replaced(sys, "argv", ["nnUNetv2_eccam predict", *words]), replaced(nnunet, "nnUNetPredictor", predictor):
         try:
@@ -77,17 +77,17 @@ def _run_nnunet(nnunet: ModuleType, words: Sequence[str], batch_size: int | None
             raise UserError(" ".join(str(error).split())) from error
 
 
-def _predictor_class(batch_size: int | None, made: list[BatchedPredictor]) -> type[BatchedPredictor]:
+def _predictor_class(batch_size: int | None, made: list[CasePredictor]) -> type[CasePredictor]:
     """Make the predictor that nnU-Net's entry point is given.
 
     Args:
-        batch_size: see :class:`BatchedPredictor`.
+        batch_size: see :class:`CasePredictor`.
         made: every predictor that is made is put here.
     """
-    from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
+    from nnunetv2_eccam.inference.case_predictor import CasePredictor
 
-    class CheckedPredictor(BatchedPredictor):
-        """Looks for the model and the images before it uses them."""
+    class CheckedPredictor(CasePredictor):
+        """Looks at the device and the model before it uses them."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, batch_size=batch_size, **kwargs)
@@ -100,20 +100,4 @@ def _predictor_class(batch_size: int | None, made: list[BatchedPredictor]) -> ty
             with checked_model(Path(model_training_output_dir), use_folds, checkpoint_name):
                 super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
 
-        def _manage_input_and_output_lists(self, source: Any, *args: Any, **kwargs: Any) -> Any:
-            _check_images(source, self.dataset_json["file_ending"])
-            return super()._manage_input_and_output_lists(source, *args, **kwargs)
-
     return CheckedPredictor
-
-
-def _check_images(source: Any, file_ending: str) -> None:
-    if not isinstance(source, str):
-        return
-    if not Path(source).is_dir():
-        raise UserError(f"{source} is not a folder; -i is the folder of the images")
-    if not any(path.name.endswith(f"_0000{file_ending}") for path in Path(source).iterdir()):
-        raise UserError(
-            f"{source} has no images of this data set: their names end in _0000{file_ending}, _0001{file_ending} "
-            f"and so on, one for each channel"
-        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
-import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
@@ -20,15 +19,13 @@ import torch.distributed as dist
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nnunetv2.inference import predict_from_raw_data
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
-from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.inference import batched_predictor, command, measurement
+from nnunetv2_eccam.inference import batched_predictor, measurement
 from nnunetv2_eccam.inference.batch_choice import TIMED_CALLS, WARM_UP_CALLS, BatchChoice
 from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
 from nnunetv2_eccam.inference.logit_sum import LogitSum
@@ -430,9 +427,7 @@ def test_nnunets_second_attempt_has_the_memory_of_the_first(monkeypatch):
     predictor = predictor_of(BatchedPredictor, Failing(), PATCH[2])
     with torch.inference_mode():
         try:
-            predictor._internal_predict_sliding_window_return_logits(
-                torch.randn(1, 1, 16, 24), [(slice(None), 0, slice(0, 16), slice(0, 24))], False
-            )
+            predictor.predict_images([torch.randn(1, 1, 16, 24)])
         except RuntimeError:
             gc.collect()
             alive = [reference() for reference in kept]
@@ -640,139 +635,3 @@ def test_a_trainer_module_without_the_name_validates_in_its_own_way(monkeypatch)
     monkeypatch.delattr(trainer_module, "nnUNetPredictor")
     with batched_validation():
         assert not hasattr(trainer_module, "nnUNetPredictor")
-
-
-def words_for(trained, output: Path, *more: str) -> list[str]:
-    words = ["-i", str(trained.images), "-o", str(output), "-d", trained.number, "-c", "2d", "-p", "tinyPlans"]
-    return [*words, "-device", "cpu", "-npp", "0", "-nps", "0", "-f", "0", "1", *more]
-
-
-def contents(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".json":
-            found[path.name] = path.read_text().replace(str(folder), "OUT")
-        elif path.suffix == ".npz":
-            found[path.name] = np.load(path)["probabilities"]
-        elif path.suffix == ".gz":
-            found[path.name] = nibabel.load(path).get_fdata()
-        else:
-            found[path.name] = path.stat().st_size
-    return found
-
-
-def test_predict_writes_the_files_that_nnunetv2_predict_writes(trained, tmp_path, monkeypatch, threads_for_processes):
-    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
-    more = ("--save_probabilities", "--disable_progress_bar", "-step_size", "0.7")
-    monkeypatch.setattr(sys, "argv", ["nnUNetv2_predict", *words_for(trained, theirs, *more)])
-    predict_from_raw_data.predict_entry_point()
-    used = []
-    original = BatchedPredictor._call_network
-    monkeypatch.setattr(
-        BatchedPredictor, "_call_network", lambda self, samples: used.append(len(samples)) or original(self, samples)
-    )
-    assert command.main(["--batch-size", "8", *words_for(trained, mine, *more)]) == 0
-    assert max(used) == 8
-    assert predict_from_raw_data.nnUNetPredictor is nnUNetPredictor
-    assert sys.argv[0] == "nnUNetv2_predict"
-    expected, found = contents(theirs), contents(mine)
-    assert found.keys() == expected.keys()
-    assert sum(name.endswith(".nii.gz") for name in found) == 6
-    for name, value in expected.items():
-        if name.endswith(".npz"):
-            np.testing.assert_allclose(found[name].astype(float), value.astype(float), atol=5e-3)
-        elif isinstance(value, np.ndarray):
-            assert np.mean(found[name] != value) < 1e-3
-        elif isinstance(value, str):
-            assert found[name] == value
-
-
-def test_predict_help_tells_nnunets_options_and_ours(capsys):
-    with pytest.raises(SystemExit) as stop:
-        command.main(["--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    assert all(option in text for option in ("--batch-size", "--disable_tta", "-step_size", "-prev_stage_predictions"))
-    assert "usage: nnUNetv2_eccam predict" in text
-
-
-@pytest.mark.parametrize("value", ["0", "-3", "many", "1.5"])
-def test_predict_refuses_a_batch_size_that_is_none(capsys, value):
-    with pytest.raises(SystemExit) as stop:
-        command.main(["--batch-size", value])
-    assert stop.value.code == 2
-    assert "--batch-size" in capsys.readouterr().err
-
-
-def test_an_option_that_nobody_knows_is_refused_by_nnunets_parser(trained, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        command.main([*words_for(trained, tmp_path), "--nonsense"])
-    assert stop.value.code == 2
-    assert "--nonsense" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"-d": "777"}, "777"),
-        ({"-c": "3d_fullres"}, "there is no trained model at"),
-        ({"-f": "3"}, "for fold 3; it has one for 0, 1: give -f 0 1"),
-        ({"-f": "x"}, "'x'"),
-        ({"-chk": "checkpoint_best.pth"}, "it has none"),
-        ({"-i": "nowhere"}, "nowhere is not a folder"),
-        ({"-i": "EMPTY"}, "no images of this data set"),
-        ({"-device": "tpu"}, "-device must be either"),
-        ({"-part_id": "1"}, "documentation"),
-    ],
-)
-def test_predict_says_in_one_line_what_the_user_gave_wrong(
-    trained, tmp_path, changed, message, monkeypatch, threads_for_processes
-):
-    words = words_for(trained, tmp_path / "out", "-chk", "checkpoint_final.pth", "-part_id", "0")
-    words.remove("1")
-    (tmp_path / "EMPTY").mkdir()
-    for option, value in changed.items():
-        words[words.index(option) + 1] = str(tmp_path / value) if value == "EMPTY" else value
-    with pytest.raises(UserError) as error:
-        command.main(words)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_predict_says_which_variable_is_not_set(trained, tmp_path, monkeypatch):
-    words = words_for(trained, tmp_path / "out")
-    words[words.index("-d") + 1] = "Dataset900_Labels"
-    monkeypatch.delenv("nnUNet_results")
-    with pytest.raises(UserError, match="nnUNet_results is not defined"):
-        command.main(words)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_predict_without_a_gpu_says_how_to_use_the_cpu(trained, tmp_path, monkeypatch):
-    words = words_for(trained, tmp_path / "out")
-    words[words.index("-device") + 1] = "cuda"
-    monkeypatch.setattr(torch, "set_num_interop_threads", lambda n: None)  # torch allows it once per process
-    benchmark = torch.backends.cudnn.benchmark
-    try:
-        with pytest.raises(UserError, match="-device cpu"):
-            command.main(words)
-    finally:
-        torch.backends.cudnn.benchmark = benchmark
-
-
-def test_a_bug_while_predicting_is_not_called_the_users_fault(trained, tmp_path, monkeypatch, threads_for_processes):
-    def broken(self, x):
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(BatchedPredictor, "_internal_maybe_mirror_and_predict", broken)
-    with pytest.raises(RuntimeError, match="a bug") as error:
-        command.main(words_for(trained, tmp_path / "out"))
-    assert not isinstance(error.value, UserError)
-
-
-def test_words_that_are_not_the_commands_own_go_to_nnunet_as_they_are():
-    """Nor does ``--b`` become ``--batch-size``: it may be the start of an option of nnU-Net's."""
-    words = ["-i", "in", "-f", "0", "1", "--b", "3", "-step_size", "0.5"]
-    arguments, left = command._own_parser().parse_known_args([*words[:5], "--batch-size", "4", *words[5:]])
-    assert arguments.batch_size == 4
-    assert left == words

@@ -1,0 +1,137 @@
+"""Prediction beside nnU-Net's own command: seconds a case, and whether the files are equal.
+
+  python -m benchmarks.prediction --images FOLDER           on PNG slices, or NIfTI volumes, of one channel
+  python -m benchmarks.prediction --images FOLDER --widths 32 64 128 256 512 512 --device cuda
+
+The network has random weights, so that nothing must be trained first. With the default, two stages of two features,
+it costs next to nothing, and what is timed is all the rest: start, reading, preprocessing, moving, writing. Both
+commands run in turn, with all that a user waits for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks.measuring import Usage, command_usage, median_ratio
+from benchmarks.model_folder import unet_architecture, write_model
+
+COMMANDS = {"nnUNetv2_predict": ["nnUNetv2_predict"], "nnUNetv2_eccam predict": ["nnUNetv2_eccam", "predict"]}
+
+
+class Compared(NamedTuple):
+    """Two commands on the same images.
+
+    Attributes:
+        cases: how many.
+        usage: of each run, by command.
+        different: voxels that differ, of all.
+    """
+
+    cases: int
+    usage: dict[str, list[Usage]]
+    different: float
+
+
+def compare(
+    results: Path, images: Path, device: str, rounds: int = 1, options: Sequence[str] = (), fold: str = "0"
+) -> Compared:
+    """Predict a folder with both commands in turn.
+
+    Args:
+        results: nnU-Net's folder of results, with ``Dataset999_MadeUp`` in it; outputs are written beside it.
+        images: to be predicted.
+        device: ``cpu`` or ``cuda``.
+        rounds: of both commands.
+        options: more words of both commands.
+        fold: which weights.
+
+    Raises:
+        RuntimeError: a command failed.
+    """
+    (model,) = (results / "Dataset999_MadeUp").iterdir()
+    trainer, plans, configuration = model.name.split("__")
+    environment = {**os.environ, "nnUNet_results": str(results)}
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        environment.setdefault(name, str(results))
+    usage: dict[str, list[Usage]] = {name: [] for name in COMMANDS}
+    outputs = {name: results.parent / f"predicted_{number}" for number, name in enumerate(COMMANDS)}
+    for _ in range(rounds):
+        for name, (program, *verb) in COMMANDS.items():
+            shutil.rmtree(outputs[name], ignore_errors=True)
+            words = [str(Path(sys.executable).parent / program), *verb, "-i", str(images), "-o", str(outputs[name]),
+                     "-d", "999", "-c", configuration, "-tr", trainer, "-p", plans, "-f", fold, "-device", device,
+                     "--disable_progress_bar", *options]  # fmt: skip
+            usage[name].append(command_usage(words, environment))
+    return Compared(len(list(images.iterdir())), usage, different(*outputs.values()))
+
+
+def different(first: Path, second: Path) -> float:
+    """Give the share of voxels that differ between two folders of segmentations.
+
+    Raises:
+        RuntimeError: they hold other files.
+    """
+    import SimpleITK as sitk
+
+    names = [{p.name for p in folder.iterdir() if p.suffix != ".json"} for folder in (first, second)]
+    if names[0] != names[1]:
+        raise RuntimeError(f"{first} and {second} hold other files: {sorted(names[0] ^ names[1])}")
+    unequal = total = 0
+    for name in names[0]:
+        one, other = (sitk.GetArrayFromImage(sitk.ReadImage(str(folder / name))) for folder in (first, second))
+        unequal, total = unequal + int(np.count_nonzero(one != other)), total + one.size
+    return unequal / total
+
+
+def write_made_up_model(results: Path, widths: Sequence[int], patch: Sequence[int], ending: str, **more: Any) -> Path:
+    """Write a model of nnU-Net's U-Net, halved between stages, into a folder of results."""
+    strides = [[1] * len(patch)] + [[2] * len(patch)] * (len(widths) - 1)
+    name = f"{more.get('trainer', 'nnUNetTrainer')}__nnUNetPlans__{'2d' if len(patch) == 2 else '3d_fullres'}"
+    spacing = [1.0] * len(patch)
+    architecture = unet_architecture(widths, strides)
+    return write_model(results / "Dataset999_MadeUp" / name, architecture, patch, spacing, file_ending=ending, **more)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predict a folder in turn and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="NAME_0000.png or .nii.gz")
+    parser.add_argument("--cases", type=int, default=100, help="so many, some twice (default: %(default)s)")
+    parser.add_argument("--widths", type=int, nargs="+", default=[2, 2], help="of the stages (default: 2 2)")
+    parser.add_argument("--patch", type=int, nargs="+", default=[512, 512], help="default: 512 512")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args(argv)
+    files = sorted(arguments.images.glob("[!.]*_0000.*"))
+    ending = ".png" if files[0].suffix == ".png" else ".nii.gz"
+    with tempfile.TemporaryDirectory() as folder:
+        results, images = Path(folder, "results"), Path(folder, "images")
+        write_made_up_model(results, arguments.widths, arguments.patch, ending)
+        images.mkdir()
+        for number in range(arguments.cases):
+            shutil.copy(files[number % len(files)], images / f"case_{number:04d}_0000{ending}")
+        found = compare(results, images, arguments.device, arguments.rounds)
+    print(f"{found.cases} cases, widths {arguments.widths}, patch {arguments.patch}, {arguments.device}\n")
+    print("| command | s | s a case | of processors, s a case | peak MB of a process |")
+    print("| --- |" + " ---: |" * 4)
+    for name, usage in found.usage.items():
+        seconds, processor, peak = (statistics.median(values) for values in zip(*usage, strict=True))
+        print(f"| {name} | {seconds:.1f} | {seconds / found.cases:.3f} | {processor / found.cases:.3f} | {peak:.0f} |")
+    reference, ours = ([each.seconds for each in usage] for usage in found.usage.values())
+    print(f"\n{median_ratio(reference, ours):.1f} times as fast; {found.different:.2e} of the voxels differ")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""``CasePredictor``: many cases, from files or arrays, through a network that is kept busy."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+    export_prediction_from_logits,
+)
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.utilities.helpers import empty_cache
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
+from nnunetv2_eccam.inference.cases import CaseReader, CasesFailed, Failure, find_cases, reason_of
+from nnunetv2_eccam.inference.measurement import largest_batch
+from nnunetv2_eccam.inference.work_ahead import WorkAhead, WorkBehind
+
+AHEAD_BYTES = 2**30
+"""Bytes of preprocessed cases, and of logits to be written, that may wait for their turn."""
+
+BATCHES_TOGETHER = 4
+"""Largest batches that cases are taken together for: more would only leave the first of them waiting."""
+
+BYTES_TOGETHER = 2**29
+"""Bytes of images and logits of the cases that are taken together; a larger case goes alone."""
+
+
+class CasePredictor(BatchedPredictor):
+    """Predict files and arrays as nnU-Net, with batches that go across cases.
+
+    Reading and preprocessing, the network, and writing run beside each other, in threads, in the order of the cases.
+    A case that cannot be read, predicted or written is named and left out; once the others are done,
+    :class:`CasesFailed` tells which. A file appears whole or not at all.
+
+    nnU-Net's methods keep their arguments; numbers of processes are numbers of threads here.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.failed: dict[str, str] = {}
+        """Why cases were left out, by case."""
+        self._set_aside: list[Any] | None = None
+
+    # nnU-Net writes the arguments of these two to a file, by the names that their signatures have.
+
+    @functools.wraps(nnUNetPredictor.predict_from_files)
+    def predict_from_files(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict the cases of a folder or a list.
+
+        Raises:
+            CasesFailed: some could not be predicted.
+        """
+        results = super().predict_from_files(*args, **kwargs)
+        self._raise_failed(results)
+        return results
+
+    @functools.wraps(nnUNetPredictor.predict_from_files_sequential)
+    def predict_from_files_sequential(self, *args: Any, **kwargs: Any) -> Any:
+        """Do the same with one thread for reading and one for writing; nothing here needs processes.
+
+        Raises:
+            CasesFailed: some could not be predicted.
+        """
+        given = inspect.signature(super().predict_from_files_sequential).bind(*args, **kwargs).arguments
+        self._set_aside = []  # so that nnU-Net writes its JSON files and finds nothing to predict
+        super().predict_from_files_sequential(*args, **kwargs)
+        files, outputs, previous = self._set_aside
+        self._set_aside = None
+        cases = self._internal_get_data_iterator_from_lists_of_filenames(files, previous, outputs, 1)
+        results = self.predict_from_data_iterator(cases, given.get("save_probabilities", False), 1)
+        return results if outputs is None else []
+
+    def _manage_input_and_output_lists(self, source: Any, *args: Any, **kwargs: Any) -> Any:
+        self.failed = {}
+        if isinstance(source, str):
+            source, failures = find_cases(Path(source), self.dataset_json["file_ending"])
+            for failure in failures:
+                self._note(failure)
+        lists = super()._manage_input_and_output_lists(source, *args, **kwargs)
+        if self._set_aside is None:
+            return lists
+        self._set_aside.extend(lists)
+        return [], [], []
+
+    def _internal_get_data_iterator_from_lists_of_filenames(
+        self,
+        input_list_of_lists: Sequence[Sequence[str]],
+        seg_from_prev_stage_files: Sequence[str | None] | None,
+        output_filenames_truncated: Sequence[str] | None,
+        num_processes: int,
+    ) -> WorkAhead[Any, dict[str, Any] | Failure]:
+        ending = len(self.dataset_json["file_ending"]) + len("_0000")
+        names = [os.path.basename(files[0])[:-ending] for files in input_list_of_lists]
+        reader = self._reader()
+        return self._ahead(
+            reader.from_files,
+            names,
+            list(zip(input_list_of_lists, seg_from_prev_stage_files or [None] * len(names), strict=True)),
+            output_filenames_truncated,
+            num_processes,
+        )
+
+    def get_data_iterator_from_raw_npy_data(
+        self,
+        image_or_list_of_images: Any,
+        segs_from_prev_stage_or_list_of_segs_from_prev_stage: Any,
+        properties_or_list_of_properties: Any,
+        truncated_ofname: Any,
+        num_processes: int = 3,
+    ) -> WorkAhead[Any, dict[str, Any] | Failure]:
+        """Preprocess arrays in threads; see nnU-Net's method."""
+
+        def listed(value: Any) -> Any:
+            return value if value is None or isinstance(value, list) else [value]
+
+        images, previous = listed(image_or_list_of_images), listed(segs_from_prev_stage_or_list_of_segs_from_prev_stage)
+        properties, outputs = listed(properties_or_list_of_properties), listed(truncated_ofname)
+        names = [os.path.basename(name) for name in outputs] if outputs else [f"image {n}" for n in range(len(images))]
+        jobs = list(zip(images, previous or [None] * len(images), properties, strict=True))
+        return self._ahead(self._reader().from_array, names, jobs, outputs, num_processes)
+
+    def _reader(self) -> CaseReader:
+        return CaseReader(self.plans_manager, self.configuration_manager, self.dataset_json, self.verbose_preprocessing)
+
+    def _ahead(
+        self, read: Any, names: Sequence[str], jobs: Sequence[Any], outputs: Sequence[str] | None, threads: int
+    ) -> WorkAhead[Any, dict[str, Any] | Failure]:
+        def item(index: int) -> dict[str, Any] | Failure:
+            try:
+                data, properties = read(*jobs[index])
+            except Exception as error:  # each library has its own for a damaged file
+                return self._failure(names[index], error)
+            return {"data": data, "data_properties": properties, "ofile": outputs[index] if outputs else None}
+
+        def size(item: dict[str, Any] | Failure) -> int:
+            return 0 if isinstance(item, Failure) else int(item["data"].nbytes)
+
+        return WorkAhead(item, range(len(jobs)), threads, AHEAD_BYTES, size)
+
+    def predict_from_data_iterator(
+        self,
+        data_iterator: Iterable[Any],
+        save_probabilities: bool = False,
+        num_processes_segmentation_export: int = default_num_processes,
+    ) -> list[Any]:
+        """Predict preprocessed cases, several at a time, and write them or give them back.
+
+        Args:
+            data_iterator: gives nnU-Net's dicts (data, ofile, data_properties), or :class:`Failure`.
+            save_probabilities: whether probabilities are written or given, too.
+            num_processes_segmentation_export: threads that write.
+
+        Returns:
+            for each case None, where ``ofile`` is given, or what nnU-Net gives: the segmentation.
+
+        Raises:
+            CasesFailed: some could not be predicted.
+        """
+        results: list[Future[Any] | None] = []
+        total = len(data_iterator) if isinstance(data_iterator, Sized) else None
+        bar = tqdm(desc="cases", total=total, disable=not self.allow_tqdm)
+        with WorkBehind(num_processes_segmentation_export, AHEAD_BYTES) as writer, bar:
+            for group in self._groups(data_iterator):
+                cases = [item for item in group if not isinstance(item, Failure)]
+                logits = iter(self.predict_logits([item["data"] for item in cases]))
+                for item in group:
+                    if isinstance(item, Failure):
+                        self._note(item)
+                        results.append(None)
+                        continue
+                    found = next(logits)
+                    job = (found, item["data_properties"], item["ofile"], save_probabilities, len(results))
+                    results.append(writer.submit(found.nbytes, self._export, *job))
+                bar.update(len(group))
+        given = [None if future is None else future.result() for future in results]
+        for failure in (each for each in given if isinstance(each, Failure)):
+            self._note(failure)
+        compute_gaussian.cache_clear()
+        empty_cache(self.device)
+        given = [None if isinstance(each, Failure) else each for each in given]
+        self._raise_failed(given)
+        return given
+
+    def _groups(self, items: Iterable[Any]) -> Iterator[list[Any]]:
+        """Take cases together until they fill some batches, within a bound of memory."""
+        most = BATCHES_TOGETHER * (self.batch_size or largest_batch(self.device))
+        heads = self.label_manager.num_segmentation_heads
+        group: list[Any] = []
+        samples = size = 0
+        for item in items:
+            n = more = 0
+            if not isinstance(item, Failure):
+                if isinstance(item["data"], str):  # of an iterator that hands its cases over in files
+                    file, item["data"] = item["data"], torch.from_numpy(np.load(item["data"]))
+                    os.remove(file)
+                n = self.samples_of(item["data"])
+                more = item["data"].nbytes + (2 * heads + 2) * math.prod(item["data"].shape[1:])
+            if group and (samples + n > most or size + more > BYTES_TOGETHER):
+                yield group
+                group, samples, size = [], 0, 0
+            group.append(item)
+            samples, size = samples + n, size + more
+        if group:
+            yield group
+
+    def _export(
+        self, logits: Tensor, properties: dict[str, Any], output: str | None, save_probabilities: bool, index: int
+    ) -> Any:
+        """Write one case, whole or not at all, or give what would be written; in a thread."""
+        # On the CPU a thread that asked for another number would change it for the network, too.
+        threads = torch.get_num_threads() if self.device.type == "cpu" else default_num_processes
+        plans, configuration = self.plans_manager, self.configuration_manager
+        if output is None:
+            try:
+                return convert_predicted_logits_to_segmentation_with_correct_shape(
+                    _finite(logits), plans, configuration, self.label_manager, properties, save_probabilities, threads
+                )
+            except Exception as error:
+                return self._failure(f"image {index}", error)
+        folder, name = os.path.split(output)
+        partial = os.path.join(folder, f".partial_{name}")
+        endings = [*([".npz", ".pkl"] if save_probabilities else []), self.dataset_json["file_ending"]]
+        try:
+            export_prediction_from_logits(
+                _finite(logits),
+                properties,
+                configuration,
+                plans,
+                self.dataset_json,
+                partial,
+                save_probabilities,
+                threads,
+            )
+            for ending in endings:
+                os.replace(partial + ending, output + ending)
+        except Exception as error:
+            for ending in endings:
+                Path(partial + ending).unlink(missing_ok=True)
+            return self._failure(name, error)
+        return None
+
+    def _failure(self, case: str, error: Exception) -> Failure:
+        if self.verbose:
+            traceback.print_exception(error)
+        return Failure(case, reason_of(error))
+
+    def _note(self, failure: Failure) -> None:
+        self.failed[failure.case] = failure.reason
+        tqdm.write(f"{failure.case} cannot be predicted: {failure.reason}", file=sys.stderr)
+
+    def _raise_failed(self, results: list[Any] | None) -> None:
+        if self.failed:
+            failed, self.failed = self.failed, {}
+            raise CasesFailed(failed, results)
+
+
+def _finite(logits: Tensor) -> NDArray[Any]:
+    if not bool(torch.isfinite(logits).all()):
+        raise UserError("the network's logits are not finite, or too large for half precision, in which they are added")
+    array: NDArray[Any] = logits.numpy()
+    return array
