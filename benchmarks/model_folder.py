@@ -11,6 +11,7 @@ import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
 
 RESAMPLING = {
     "data": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
@@ -20,7 +21,7 @@ RESAMPLING = {
 
 
 def unet_architecture(
-    widths: Sequence[int], strides: Sequence[Sequence[int]], residual: bool = False
+    widths: Sequence[int], strides: Sequence[Sequence[int]], residual: bool = False, norm: str = "instance"
 ) -> dict[str, Any]:
     """Give a U-Net as nnU-Net's plans state it.
 
@@ -28,6 +29,7 @@ def unet_architecture(
         widths: features of each stage.
         strides: of each stage, per axis; their number of axes decides the convolution's.
         residual: a residual encoder's plan, as nnU-Net's ``ResEnc`` presets have it.
+        norm: ``instance``, as nnU-Net plans, or ``batch``.
     """
     axes, n = len(strides[0]), len(widths)
     shared = {
@@ -38,7 +40,7 @@ def unet_architecture(
         "strides": [list(stride) for stride in strides],
         "n_conv_per_stage_decoder": [1 if residual else 2] * (n - 1),
         "conv_bias": True,
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{axes}d",
+        "norm_op": f"torch.nn.modules.{norm}norm.{norm.title()}Norm{axes}d",
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
         "dropout_op": None,
         "dropout_op_kwargs": None,
@@ -54,30 +56,15 @@ def unet_architecture(
     }
 
 
-def write_model(
-    folder: Path,
+def made_up_plans(
     architecture: dict[str, Any],
     patch_size: Sequence[int],
     spacing: Sequence[float],
-    trainer: str = "nnUNetTrainer",
     file_ending: str = ".nii.gz",
-    folds: Sequence[int] = (0,),
     channels: int = 1,
     previous_stage: str | None = None,
-) -> Path:
-    """Write plans, dataset.json and a checkpoint for each fold; background and two labels.
-
-    Args:
-        folder: the model's, as ``-m`` takes it; its configuration is ``2d`` or ``3d_fullres``.
-        architecture: of the plans, as :func:`unet_architecture` gives it.
-        patch_size: voxels per axis.
-        spacing: mm per axis of the patch, which images of this spacing need no resampling for.
-        trainer: which class builds the network.
-        file_ending: of the images; ``.png`` is read by nnU-Net's reader of photographs.
-        folds: their weights differ.
-        channels: of an image.
-        previous_stage: makes the model a cascade's second, after a configuration of this name.
-    """
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Give a configuration's name (``2d`` or ``3d_fullres``), its plans, its dataset.json; see :func:`write_model`."""
     resampling = {f"resampling_fn_{name}": "resample_data_or_seg_to_shape" for name in RESAMPLING}
     resampling_kwargs = {f"resampling_fn_{name}_kwargs": kwargs for name, kwargs in RESAMPLING.items()}
     name = "2d" if len(patch_size) == 2 else "3d_fullres"
@@ -116,15 +103,50 @@ def write_model(
         "numTraining": 1,
         "file_ending": file_ending,
     }
+    return name, plans, dataset
+
+
+def build(trainer: str, name: str, plans: dict[str, Any], dataset: dict[str, Any], supervised: bool) -> nn.Module:
+    """Build a trainer's network for a configuration, with or without deep supervision."""
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(name)
+    channels = determine_num_input_channels(manager, configuration, dataset)
+    kind = recursive_find_trainer_class_by_name(trainer)
+    network: nn.Module = kind.build_network_architecture(manager, configuration, channels, 3, supervised)
+    return network
+
+
+def write_model(
+    folder: Path,
+    architecture: dict[str, Any],
+    patch_size: Sequence[int],
+    spacing: Sequence[float],
+    trainer: str = "nnUNetTrainer",
+    file_ending: str = ".nii.gz",
+    folds: Sequence[int] = (0,),
+    channels: int = 1,
+    previous_stage: str | None = None,
+) -> Path:
+    """Write plans, dataset.json and a checkpoint for each fold; background and two labels.
+
+    Args:
+        folder: the model's, as ``-m`` takes it; its configuration is ``2d`` or ``3d_fullres``.
+        architecture: of the plans, as :func:`unet_architecture` gives it.
+        patch_size: voxels per axis.
+        spacing: mm per axis of the patch, which images of this spacing need no resampling for.
+        trainer: which class builds the network.
+        file_ending: of the images; ``.png`` is read by nnU-Net's reader of photographs.
+        folds: their weights differ.
+        channels: of an image.
+        previous_stage: makes the model a cascade's second, after a configuration of this name.
+    """
+    name, plans, dataset = made_up_plans(architecture, patch_size, spacing, file_ending, channels, previous_stage)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plans.json").write_text(json.dumps(plans), encoding="utf-8")
     (folder / "dataset.json").write_text(json.dumps(dataset), encoding="utf-8")
-    manager = PlansManager(plans)
-    network_channels = determine_num_input_channels(manager, manager.get_configuration(name), dataset)
-    kind = recursive_find_trainer_class_by_name(trainer)
     for fold in folds:
         torch.manual_seed(fold)
-        network = kind.build_network_architecture(manager, manager.get_configuration(name), network_channels, 3, False)
+        network = build(trainer, name, plans, dataset, False)
         checkpoint = {
             "network_weights": network.state_dict(),
             "trainer_name": trainer,

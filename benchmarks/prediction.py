@@ -26,7 +26,12 @@ import torch
 from benchmarks.measuring import Usage, command_usage, median_ratio
 from benchmarks.model_folder import unet_architecture, write_model
 
-COMMANDS = {"nnUNetv2_predict": ["nnUNetv2_predict"], "nnUNetv2_eccam predict": ["nnUNetv2_eccam", "predict"]}
+NNUNETS = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point; predict_entry_point()"
+COMMANDS = {
+    "nnUNetv2_predict": [sys.executable, "-c", NNUNETS],
+    "nnUNetv2_eccam predict": [sys.executable, "-m", "nnunetv2_eccam", "predict"],
+}
+"""As modules, since a machine on which nothing is installed has no commands."""
 
 
 class Compared(NamedTuple):
@@ -67,9 +72,9 @@ def compare(
     usage: dict[str, list[Usage]] = {name: [] for name in COMMANDS}
     outputs = {name: results.parent / f"predicted_{number}" for number, name in enumerate(COMMANDS)}
     for _ in range(rounds):
-        for name, (program, *verb) in COMMANDS.items():
+        for name, program in COMMANDS.items():
             shutil.rmtree(outputs[name], ignore_errors=True)
-            words = [str(Path(sys.executable).parent / program), *verb, "-i", str(images), "-o", str(outputs[name]),
+            words = [*program, "-i", str(images), "-o", str(outputs[name]),
                      "-d", "999", "-c", configuration, "-tr", trainer, "-p", plans, "-f", fold, "-device", device,
                      "--disable_progress_bar", *options]  # fmt: skip
             usage[name].append(command_usage(words, environment))

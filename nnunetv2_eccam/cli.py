@@ -31,6 +31,7 @@ COMMANDS: dict[str, Command] = {
     "plans": Command("nnunetv2_eccam.plans.command", "add EC-CaM-UNet's configurations to a data set's plans"),
     "trainers": Command("nnunetv2_eccam.systems.command", "list the trainers, one for each system that is compared"),
     "predict": Command("nnunetv2_eccam.inference.command", "nnUNetv2_predict, several tiles at a time"),
+    "export": Command("nnunetv2_eccam.inference.export_command", "a trained model to ONNX, or the folded weights"),
     "evaluate": Command("nnunetv2_eccam.evaluation.command", "score predictions, with surface distances and intervals"),
     "benchmark": Command("nnunetv2_eccam.benchmark.command", "cross-validate systems against each other, to a report"),
     "overlay": Command("nnunetv2_eccam.overlay.command", "draw systems' results over slices, as Fig. 4"),

@@ -19,6 +19,7 @@ WRONG_INPUT = {
     "splits": ("-d 7 --by (.)", "there is no data set 7"),
     "plans": ("7 practical", "there is no data set 7"),
     "predict": ("-i nowhere -o out -d 7 -c 2d -device cpu", "7"),
+    "export": ("-o model.onnx -m nowhere", "there is no trained model at nowhere"),
     "evaluate": ("nowhere nowhere_else -djfile nowhere.json", "nowhere"),
     "benchmark": ("-d 7 -c 2d -tr nnUNetTrainerECCaM", "there is no data set 7"),
     "overlay": ("-o figure.png --images nowhere --system A=nowhere", "nowhere"),

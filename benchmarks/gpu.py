@@ -1,0 +1,340 @@
+"""All figures that need a GPU, in one run of a few minutes: a table, and CSV, JSON and a log as it goes.
+
+  make gpu                                     on a machine with CUDA, this repository and nnU-Net's packages
+  python -m benchmarks.gpu --minutes 6 -o gpu_run
+  python -m benchmarks.gpu --tiny --device cpu   each kind of row once, on anything: to know that the script works
+
+Every row is a network or command of this package beside nnU-Net's of the same plan, in the same process or in turn;
+ratios are medians of rounds. Rows stand in the order of their worth, and each is written when it is done, so that a
+run cut short leaves its first ones. A row that fails is noted, and the next begins. Where a ratio misses its goal, a
+trace of the step is written beside the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gc
+import json
+import os
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.measuring import (
+    Job,
+    command_usage,
+    forward_job,
+    interleaved_seconds,
+    median_ratio,
+    peak_bytes,
+    step_job,
+)
+from benchmarks.model_folder import build, made_up_plans, unet_architecture
+from benchmarks.prediction import compare, write_made_up_model
+
+FIELDS = ("row", "what", "ours", "nnunet", "unit", "ratio", "goal", "met", "note")
+"""Columns; ``ratio`` is ours over nnU-Net's, for speed-ups nnU-Net's over ours."""
+
+PAIRS: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
+    "practical": ("nnUNetTrainerECCaM", {}, {"inference": 1.00, "step": 1.03, "memory": 1.05}),
+    "paper": ("nnUNetTrainerECCaMPaper", {"norm": "batch"}, {"inference": 1.05, "step": 1.25}),
+    "residual": ("nnUNetTrainerECCaM", {"residual": True}, {"inference": 1.00, "step": 1.03, "memory": 1.05}),
+}
+"""Our trainer, what its plan has beside nnU-Net's own, and the goals; nnU-Net's network is built of the same plan."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration as nnU-Net plans it: patch, batch, and the stages' widths and strides."""
+
+    patch: tuple[int, ...]
+    batch: int
+    widths: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+
+
+def halved(patch: Sequence[int], batch: int, widths: Sequence[int], anisotropic: int = 0) -> Plan:
+    """Give a plan that halves every axis between stages, but the first one only after so many stages."""
+    first = [(1,) * len(patch)]
+    steps = [
+        tuple(1 if axis == 0 and n < anisotropic else 2 for axis in range(len(patch))) for n in range(len(widths) - 1)
+    ]
+    return Plan(tuple(patch), batch, tuple(widths), tuple(first + steps))
+
+
+PLANS = {
+    "512x512": halved((512, 512), 12, (32, 64, 128, 256, 512, 512, 512, 512)),
+    "left atrium 160x192": halved((160, 192), 96, (32, 64, 128, 256, 512, 512)),
+    "3d_fullres 48x192x192": halved((48, 192, 192), 2, (32, 64, 128, 256, 320, 320), anisotropic=2),
+}
+TINY = {"tiny 2d": halved((32, 32), 2, (4, 6, 8)), "tiny 3d": halved((8, 16, 16), 1, (4, 6))}
+
+
+class Run:
+    """One run: its settings, its clock, and what is done.
+
+    Args:
+        folder: for the table, CSV, JSON, log and traces.
+        device: ``cuda`` or ``cpu``.
+        tiny: small networks and data.
+        minutes: after which no further row begins.
+    """
+
+    def __init__(self, folder: Path, device: str, tiny: bool, minutes: float) -> None:
+        self.folder, self.device, self.tiny = folder.absolute(), torch.device(device), tiny
+        self.plans = TINY if tiny else PLANS
+        self.repeats = 2 if tiny else 20
+        self.until = time.monotonic() + 60 * minutes
+        self.rows: list[Row] = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def note(self, text: str) -> None:
+        """Say something, and write it to the log."""
+        print(text, flush=True)
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+    def attempt(self, name: str, rows: Callable[[], Iterator[Row]]) -> None:
+        """Do one kind of row; what fails is noted."""
+        if time.monotonic() > self.until:
+            self.note(f"{name}: left out, the time is over")
+            return
+        begin = time.monotonic()
+        try:
+            for row in rows():
+                self._keep({"row": name, **row})
+        except Exception:
+            self.note(f"{name} failed\n{traceback.format_exc()}")
+            self._keep({"row": name, "what": "failed", "note": traceback.format_exc().splitlines()[-1]})
+        self.note(f"{name}: {time.monotonic() - begin:.0f} s")
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _keep(self, row: Row) -> None:
+        row = {field: row.get(field, "") for field in FIELDS}
+        if row["goal"] != "" and row["ratio"] != "":
+            faster = row["unit"] == "cases/s"
+            row["met"] = row["ratio"] >= row["goal"] if faster else row["ratio"] <= row["goal"]
+        self.rows.append(row)
+        self.note(" | ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+        with (self.folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
+        content = {"device": name, "torch": torch.__version__, "python": sys.version, "rows": self.rows}
+        (self.folder / "rows.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    def table(self) -> str:
+        """Lay the rows out in Markdown."""
+        lines = ["| " + " | ".join(FIELDS) + " |", "|" + " --- |" * len(FIELDS)]
+        for row in self.rows:
+            cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+
+def pair_of(run: Run, plan: Plan, kind: str) -> tuple[nn.Module, nn.Module]:
+    """Build our network and nnU-Net's of the same plan, with deep supervision."""
+    trainer, more, _ = PAIRS[kind]
+    architecture = unet_architecture(plan.widths, plan.strides, **more)
+    described = made_up_plans(architecture, plan.patch, [1.0] * len(plan.patch))
+    ours, nnunets = (build(name, *described, True).to(run.device) for name in (trainer, "nnUNetTrainer"))
+    return ours, nnunets
+
+
+def network_rows(run: Run, plan_name: str, kind: str, compiled: bool) -> Iterator[Row]:
+    """Training step, its peak memory, and inference; compiled also how long that took, and graph breaks."""
+    from torch._dynamo.utils import counters
+
+    plan, goals = run.plans[plan_name], PAIRS[kind][2]
+    networks: tuple[Any, ...] = pair_of(run, plan, kind)
+    image = torch.randn(plan.batch, 1, *plan.patch, device=run.device)
+    amp = run.device.type == "cuda"
+    called: list[Any] = [torch.compile(network) if compiled else network for network in networks]
+    what = f"{kind}, {plan_name}, batch {plan.batch}{', compiled' if compiled else ''}"
+    for part, make, supervised in (("step", step_job, True), ("inference", forward_job, False)):
+        for network in networks:
+            network.decoder.deep_supervision = supervised
+        jobs: list[Job] = [make(network, image, amp) for network in called]
+        first, breaks = [], []
+        for job in jobs:
+            counters.clear()
+            begin = time.perf_counter()
+            job()
+            first.append(time.perf_counter() - begin)
+            breaks.append(sum(counters["graph_break"].values()))
+        ours, nnunets = interleaved_seconds(jobs, run.device, run.repeats, what, warmup=3, quiet=True)
+        ratio = median_ratio(ours, nnunets)
+        medians = [1e3 * statistics.median(ours), 1e3 * statistics.median(nnunets)]
+        yield _pair(f"{what}: {part}", medians, "ms", ratio, goals.get(part, ""))
+        if ratio > goals.get(part, ratio):
+            _trace(run, f"{kind} {plan_name} {part}{' compiled' if compiled else ''}", jobs[0])
+        if compiled:
+            yield _pair(f"{what}: compiling the {part}", first, "s", first[0] / first[1])
+            yield {
+                "what": f"{what}: graph breaks of the {part}",
+                "ours": breaks[0],
+                "nnunet": breaks[1],
+                "unit": "breaks",
+            }
+        if part == "step":
+            peaks = []
+            for network, job in zip(networks, jobs, strict=True):
+                network.zero_grad(set_to_none=True)
+                weights = sum(p.numel() * p.element_size() for p in network.parameters())
+                peaks.append((peak_bytes(job, run.device) + weights) / 2**20)
+                network.zero_grad(set_to_none=True)
+            yield _pair(f"{what}: memory of a step", peaks, "MiB", peaks[0] / peaks[1], goals.get("memory", ""))
+
+
+def _pair(what: str, values: Sequence[float], unit: str, ratio: float, goal: float | str = "") -> Row:
+    ours, nnunet = values
+    return {"what": what, "ours": ours, "nnunet": nnunet, "unit": unit, "ratio": ratio, "goal": goal}
+
+
+def _trace(run: Run, name: str, job: Job) -> None:
+    """Write a trace of three calls, and its longest operations to the log."""
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = run.device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as profiled:
+        for _ in range(3):
+            job()
+    profiled.export_chrome_trace(str(run.folder / f"trace {name}.json.gz"))
+    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+    run.note(profiled.key_averages().table(sort_by=order, row_limit=15))
+
+
+def prediction_rows(run: Run, kind: str) -> Iterator[Row]:
+    """``nnUNetv2_eccam predict`` beside ``nnUNetv2_predict``: cases a second, mirrored, files compared."""
+    import SimpleITK as sitk
+
+    folder = run.folder / f"prediction {kind}"
+    slices = kind == "slices"
+    cases = 3 if run.tiny else 250 if slices else 20
+    size = ((32, 32) if slices else (8, 16, 16)) if run.tiny else ((512, 512) if slices else (36, 50, 35))
+    patch = size if slices or run.tiny else (40, 56, 40)
+    widths = (4, 6) if run.tiny else (32, 64, 128, 256, 512, 512, 512, 512) if slices else (32, 64, 128, 256)
+    write_made_up_model(folder / "results", widths, patch, ".png" if slices else ".nii.gz")
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for number in range(cases):
+        voxels = np.random.default_rng(number).integers(1, 255, size).astype(np.uint8)
+        file = images / f"case_{number:04d}_0000{'.png' if slices else '.nii.gz'}"
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
+    found = compare(folder / "results", images, run.device.type)
+    nnunet, ours = (len(list(images.iterdir())) / usage[0].seconds for usage in found.usage.values())
+    note = f"{found.different:.1e} of the voxels differ; seconds from start to end of the commands"
+    what = f"{cases} {'slices' if slices else 'volumes'} of {'x'.join(map(str, size))}, mirrored"
+    yield {**_pair(what, (ours, nnunet), "cases/s", ours / nnunet, 5 if slices else 3), "note": note}
+
+
+def training_rows(run: Run) -> Iterator[Row]:
+    """One epoch of nnU-Net's own training of made-up slices: seconds a step, and what of it the GPU waits."""
+    base = run.folder / "training"
+    workers = "0" if run.device.type == "cpu" else str(min(12, os.cpu_count() or 1))
+    environment = {**os.environ, "nnUNet_n_proc_DA": workers, "nnUNet_compile": "f" if run.tiny else "t"}
+    for name in ("raw", "preprocessed", "results"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+        environment[f"nnUNet_{name}"] = str(base / name)
+    size = 32 if run.tiny else 512
+    _write_training_data(base / "raw" / "Dataset999_MadeUp", size)
+    api = "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry as e; e()"
+    planning = [sys.executable, "-c", api, "-d", "999", "-c", "2d", "-np", "4", "-npfp", "4"]
+    command_usage(planning, {**environment, "nnUNet_n_proc_DA": "1"})
+    file = base / "preprocessed" / "Dataset999_MadeUp" / "nnUNetPlans.json"
+    plans = json.loads(file.read_text(encoding="utf-8"))
+    if run.tiny:
+        plans["configurations"]["2d"]["batch_size"] = 2
+        file.write_text(json.dumps(plans), encoding="utf-8")
+    train = "from nnunetv2.run.run_training import run_training_entry as e; e()"
+    seconds = []
+    for trainer in ("nnUNetTrainerECCaM_1epoch", "nnUNetTrainer_1epoch"):
+        words = ["999", "2d", "0", "-tr", trainer, "-device", run.device.type]
+        command_usage([sys.executable, "-c", train, *words], environment)
+        (log,) = (base / "results" / "Dataset999_MadeUp" / f"{trainer}__nnUNetPlans__2d" / "fold_0").glob("*log*.txt")
+        (line,) = [line for line in log.read_text().splitlines() if "Epoch time" in line]
+        seconds.append(float(line.split("Epoch time:")[1].split()[0]))
+    batch = plans["configurations"]["2d"]["batch_size"]
+    yield _pair(
+        f"epoch of 250 steps and 50 validations, {size}x{size}, batch {batch}", seconds, "s", seconds[0] / seconds[1]
+    )
+
+
+def _write_training_data(folder: Path, size: int) -> None:
+    import SimpleITK as sitk
+
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for number in range(20):
+        rng = np.random.default_rng(number)
+        y, x = np.indices((size, size))
+        distance = (y - size * rng.uniform(0.3, 0.7)) ** 2 + (x - size * rng.uniform(0.3, 0.7)) ** 2
+        label = (distance < (size / 6) ** 2).astype(np.uint8)
+        image = np.clip(rng.normal(80, 20, label.shape) + 60 * label, 1, 255).astype(np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(image), str(folder / "imagesTr" / f"case_{number:03d}_0000.png"))
+        sitk.WriteImage(
+            sitk.GetImageFromArray(label.astype(np.uint8)), str(folder / "labelsTr" / f"case_{number:03d}.png")
+        )
+    description = {"channel_names": {"0": "grey"}, "labels": {"background": 0, "disc": 1}, "numTraining": 20,
+                   "file_ending": ".png"}  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do all rows that the time allows, in the order of their worth; 1 where one failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", type=Path, default=Path("gpu_run"), metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=6, help="no row begins later (default: %(default)s)")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="small networks and data")
+    parser.add_argument("--only", metavar="TEXT", default="", help="rows whose name has this in it")
+    arguments = parser.parse_args(argv)
+    run = Run(arguments.o, arguments.device, arguments.tiny, arguments.minutes)
+    first, *others = run.plans
+    rows: list[tuple[str, Callable[[], Iterator[Row]]]] = []
+
+    def add(plan: str, kind: str, compiled: bool) -> None:
+        name = f"{'compiled' if compiled else 'eager'} {kind}, {plan}"
+        rows.append((name, partial(network_rows, run, plan, kind, compiled)))
+
+    add(first, "practical", True)
+    for kind in PAIRS:
+        add(first, kind, False)
+    for kind in ("slices", "volumes"):
+        rows.append((f"prediction of {kind}", partial(prediction_rows, run, kind)))
+    add(first, "paper", True)
+    for plan in others:
+        add(plan, "practical", False)
+    add(others[-1], "practical", True)
+    add(first, "residual", True)
+    rows.append(("training and data loading", partial(training_rows, run)))
+    for plan in others:
+        add(plan, "paper", False)
+        add(plan, "residual", False)
+    for name, job in rows:
+        if arguments.only in name:
+            run.attempt(name, job)
+    table = run.table()
+    (run.folder / "table.md").write_text(table + "\n", encoding="utf-8")
+    print(table)
+    return int(any(row["what"] == "failed" for row in run.rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
