@@ -59,13 +59,13 @@ def overview(measured: Measured, hours: dict[tuple[str, str], float]) -> Table |
             rows.append(
                 {"System": title, **mean_fields(metric.title, summary), **_difference(tests.get(title)),
                  "role": "reference" if title == reference else "", "Cost": own / other, "Data set": where.dataset,
-                 "subset": SUBSETS[where.subset], "label": where.label}
+                 "Subset": SUBSETS[where.subset], "Label": where.label}
             )  # fmt: skip
         notes += [_visible(where, tests, measured.unit(metric, where.dataset))] if tests else []
     if not rows:
         return None
     layout = {metric.title: mean_pattern(metric.title), "Difference": DIFFERENCE + "\n{role}",
-              "p (Holm)": "{p adjusted}", "Data set": "{Data set}\n{subset}, {label}"}  # fmt: skip
+              "p (Holm)": "{p adjusted}", "System": "{System}\n{Data set}, {Subset}, {Label}"}  # fmt: skip
     title = f"{metric.title} [{measured.unit(metric)}] {LEVELS[level]}"
     return Table(
         "overview", title, frame_of(rows).drop(columns="p"), layout,
