@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from nnunetv2_eccam.errors import UserError
@@ -20,8 +20,7 @@ def run_cases(
 ) -> Iterator[tuple[Case, Result]]:
     """Do ``work`` for each case and yield the results as they come, with a progress bar.
 
-    No more cases are in memory than are done at once, and no more than twice as many are queued. When the
-    consumer stops early, what is queued is dropped and what runs is waited for, so that nothing is written
+    When the consumer stops early, what is queued is dropped and what runs is waited for, so that nothing is written
     afterwards.
 
     Args:
@@ -37,20 +36,10 @@ def run_cases(
     workers = max(1, min(processes or min(8, os.cpu_count() or 1), len(cases)))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # one core for each case, as the user asked
     executor = ThreadPoolExecutor(workers)
-    waiting = iter(cases)
-    running: dict[Future[Result], Case] = {}
     try:
-        with tqdm(total=len(cases), desc=title, unit="case", disable=not progress) as bar:
-            while True:
-                for case in waiting:
-                    running[executor.submit(attempted, work, case)] = case
-                    if len(running) >= 2 * workers:
-                        break
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    bar.update()
-                    yield running.pop(future), future.result()
+        running = {executor.submit(attempted, work, case): case for case in cases}
+        for future in tqdm(as_completed(running), title, len(cases), unit="case", disable=not progress):
+            yield running[future], future.result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

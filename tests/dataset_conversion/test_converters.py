@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -395,14 +394,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(download, source, raw, monk
         with pytest.raises(KeyboardInterrupt):
             convert(download.data_set, source)
     assert [path.name for path in raw.iterdir()] == [f".partial_{download.folder}"]
-    monkeypatch.setattr(tcia_pancreas, "way_scores", lambda *_: 1 / 0)  # its survey is not done again either
 
-    outcome = convert(download.data_set, source)
+    with monkeypatch.context() as patch:
+        patch.setattr(tcia_pancreas, "way_scores", lambda *_: 1 / 0)  # its survey is not done again either
+        outcome = convert(download.data_set, source)
 
     assert outcome.resumed >= 1
     resumed = every_byte(outcome.folder)
     shutil.rmtree(outcome.folder)
-    monkeypatch.undo()
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        os.environ[variable] = str(raw.parent / variable)
     assert every_byte(convert(download.data_set, source).folder) == resumed
