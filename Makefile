@@ -9,7 +9,7 @@ WORK_DIR ?= demo_run
 PYTHON ?=
 CANDIDATES := python3.13 python3.12 python3.11 python3 python
 
-.PHONY: help install demo test test-quick pytest lint docs dist benchmark clean
+.PHONY: gpu gpu-packages help install demo test test-quick pytest lint docs dist benchmark clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make docs      install, then the documentation in site/; a broken link is an error'
 	@echo 'make dist      install, then wheel and source archive in dist/, checked'
 	@echo 'make benchmark install, then speed and memory beside nnU-Net'"'"'s own network'
+	@echo 'make gpu       install, then all figures that need a GPU, in six minutes (docs/speed.md)'
 	@echo 'make clean     remove the virtual environment, caches and what is built'
 	@echo 'PYTHON=python3.12 chooses the interpreter; WORK_DIR=... the demonstration'"'"'s folder.'
 
@@ -83,6 +84,14 @@ dist: install
 
 benchmark: install
 	$(BIN)/python -m benchmarks.speed
+
+# On a machine with a GPU: all figures that need one. Where nothing can be installed, see docs/speed.md.
+gpu: install
+	$(BIN)/python -m benchmarks.gpu
+
+# nnU-Net and what it needs, for a machine without a network.
+gpu-packages: install
+	$(BIN)/python -m benchmarks.gpu_packages pack
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site *.egg-info demo_run

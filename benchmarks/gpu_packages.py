@@ -18,8 +18,6 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
 PARTS, SITE = Path("gpu_packages"), Path("gpu_site")
 LARGEST = 62 * 2**20
 """Bytes of wheels in one archive; the archive's own entries, and what else travels, need some too."""
@@ -33,6 +31,8 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 
 def needed(name: str, seen: set[str]) -> Iterator[str]:
     """Give the installed versions of a package and of all that it needs, ``name==version``, each once."""
+    from packaging.requirements import Requirement  # a bare machine, which only unpacks, may lack it
+
     key = name.lower().replace("_", "-")
     if key in seen or key in WITH_TORCH or key.startswith(("nvidia-", "cuda-")):
         return
