@@ -13,6 +13,9 @@ from nnunetv2_eccam.benchmark.datasets import Dataset
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, write_json
 
+GPUS = "nnUNet_eccam_gpus"
+"""Set by ``nnUNetv2_eccam benchmark`` on one machine: the GPUs of each job that may run at once, as ``0;1``."""
+
 
 def check_trainers(names: Iterable[str]) -> None:
     """Look trainers up by nnU-Net's own search.
@@ -40,11 +43,9 @@ def _trainer(name: str) -> str:
     except Exception as error:  # whatever a trainer's module raises when it is imported
         return f"trainers: {name} cannot be imported: {type(error).__name__}: {error}"
     network = getattr(getattr(trainer, "system", None), "network", "")
+    module = importlib.import_module(network.rpartition(".")[0]) if network else None
     try:
-        module = importlib.import_module(network.rpartition(".")[0]) if network else None
-        needed = getattr(module, "segmentation_models_pytorch", None)
-        if needed:
-            needed(name)
+        getattr(module, "segmentation_models_pytorch", str)(name)  # what DeepLabV3+ and SegFormer need besides
     except UserError as error:
         return f"trainers: {error}"
     return ""

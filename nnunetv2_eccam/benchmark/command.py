@@ -123,8 +123,7 @@ def _content(given: argparse.Namespace) -> tuple[dict[str, Any], str, Path]:
 
 def _check(spec: Spec, datasets: Mapping[str, Dataset]) -> dict[str, str]:
     """Check by nnU-Net what is about to be used; give the variables that tell jobs their GPUs."""
-    from nnunetv2_eccam.benchmark.checks import check_trainers, gpus_of_jobs, make_splits
-    from nnunetv2_eccam.benchmark.job import GPUS
+    from nnunetv2_eccam.benchmark.checks import GPUS, check_trainers, gpus_of_jobs, make_splits
 
     check_trainers(entry.trainer for entry in spec.trainers)
     make_splits(datasets)

@@ -28,12 +28,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from nnunetv2_eccam.benchmark.checks import GPUS
 from nnunetv2_eccam.benchmark.energy import EnergyMeter
 from nnunetv2_eccam.benchmark.records import complete_training_record, machine_record, record_of, stamp
 from nnunetv2_eccam.files import read_json, write_json
-
-GPUS = "nnUNet_eccam_gpus"
-"""Set by ``nnUNetv2_eccam benchmark`` on one machine: the GPUs of each job that may run at once, as ``0;1``."""
 
 LAST_LINES = 20
 """How many lines of a failed command's log are shown."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import signal
@@ -55,10 +54,12 @@ def run_snakemake(
         Snakemake's exit code; 130 when it was interrupted.
 
     Raises:
-        UserError: Snakemake is not installed, or another run works in the folder.
+        UserError: Snakemake is not installed, this is Windows, or another run works in the folder.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise UserError("this needs Snakemake: pip install 'nnunetv2-eccam[benchmark]'")
+    if os.name != "posix":
+        raise UserError("jobs run on Linux and macOS; on Windows, in its subsystem for Linux")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
     # So that the commands are those of this environment, whether it is activated or not.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -90,6 +91,8 @@ def _alone(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process has it.
     """
+    import fcntl
+
     with (folder / ".lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,8 @@ from tiny_benchmark import NAME, TinyBenchmark, wait_until
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, read_scores
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tiny(nnunet_base, small_dataset, tmp_path_factory):

@@ -15,8 +15,13 @@ import torch
 from tiny_benchmark import wait_until
 
 from nnunetv2_eccam.benchmark import checks
-from nnunetv2_eccam.benchmark.job import GPUS, keep_whole_predictions, training_options
+from nnunetv2_eccam.benchmark.checks import GPUS
 from nnunetv2_eccam.errors import UserError
+
+if os.name != "posix":
+    pytest.skip("jobs run on Linux and macOS", allow_module_level=True)
+
+from nnunetv2_eccam.benchmark.job import keep_whole_predictions, training_options
 
 SHOW_GPU = "import os, time; print('GPU', os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True); time.sleep({})"
 

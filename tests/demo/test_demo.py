@@ -37,6 +37,7 @@ def options_of(*words) -> argparse.Namespace:
     return parser.parse_args([*map(str, words), "--device", "cpu"])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_and_ends_with_table_and_picture(tmp_path, monkeypatch, capfd):
     work, trainers = tmp_path / "work folder", tmp_path / "trainers"
     trainers.mkdir()

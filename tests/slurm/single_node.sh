@@ -2,17 +2,15 @@
 # A SLURM of one node, for trying the benchmark on SLURM where there is no cluster.
 #
 #   apt-get install slurm-wlm munge           (Debian's packages; nothing is installed here)
-#   tests/slurm/single_node.sh start FOLDER   as root; FOLDER is created and holds all that is written, but for the
-#                                             link /etc/slurm/slurm.conf, if there is no such file
-#   export SLURM_CONF=FOLDER/slurm.conf       now sinfo, sbatch and Snakemake work in this shell
+#   tests/slurm/single_node.sh start FOLDER   FOLDER is created and holds all that is written
+#   export SLURM_CONF=FOLDER/slurm.conf PATH=FOLDER/bin:$PATH   now sinfo, sbatch and Snakemake work in this shell
 #   tests/slurm/single_node.sh stop FOLDER    ends the daemons and their jobs
 #
 # The partition is called "test". No accounting and no control groups: it runs in a container or a small VM too.
 set -euo pipefail
+PATH=$PATH:/usr/sbin  # of the daemons, which a user's may lack
 
 fail() { echo "single_node.sh: $*" >&2; exit 1; }
-
-default_conf=/etc/slurm/slurm.conf
 
 [ $# -eq 2 ] || fail "usage: single_node.sh start|stop FOLDER"
 action=$1
@@ -35,7 +33,8 @@ ClusterName=single
 SlurmctldHost=$node(127.0.0.1)
 SlurmctldPort=$(free_port)
 SlurmdPort=$(free_port)
-SlurmUser=root
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket=$folder/munge.socket
@@ -66,15 +65,15 @@ start() {
   for program in munged slurmctld slurmd sinfo; do
     command -v "$program" >/dev/null || fail "$program is missing: apt-get install slurm-wlm munge"
   done
-  [ "$(id -u)" -eq 0 ] || fail "the daemons are started as root"
-  mkdir -p "$2/state" "$2/spool"
+  mkdir -p "$2/state" "$2/spool" "$2/bin"
   folder=$(cd "$2" && pwd)
   [ ! -e "$folder/slurmctld.pid" ] || fail "$folder has one that was started; stop it first"
   chmod 755 "$folder"
   write_configuration
   export SLURM_CONF=$folder/slurm.conf
-  # Snakemake's jobs call srun without the variable, so it must be where SLURM looks by itself.
-  [ -e "$default_conf" ] || { mkdir -p "$(dirname "$default_conf")" && ln -sfn "$SLURM_CONF" "$default_conf"; }
+  # Snakemake's jobs call srun without the variable.
+  printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$SLURM_CONF" "$(command -v srun)" >"$folder/bin/srun"
+  chmod 755 "$folder/bin/srun"
   (umask 077 && head -c 1024 /dev/urandom >"$folder/munge.key")
   # --force: the folder may lie below one that others can write to, such as /tmp.
   munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
@@ -83,7 +82,7 @@ start() {
   slurmd
   for _ in $(seq 60); do
     if [ "$(sinfo --noheader --format=%t 2>/dev/null)" = idle ]; then
-      echo "export SLURM_CONF=$SLURM_CONF"
+      echo "export SLURM_CONF=$SLURM_CONF PATH=$folder/bin:\$PATH"
       return
     fi
     sleep 0.5
@@ -113,7 +112,7 @@ stop() {
   folder=$(cd "$2" && pwd)
   export SLURM_CONF=$folder/slurm.conf
   if [ -f "$folder/slurmctld.pid" ]; then
-    timeout 20 scancel --user=root 2>/dev/null || true
+    timeout 20 scancel --me 2>/dev/null || true
     for _ in $(seq 40); do
       [ -n "$(timeout 5 squeue --noheader 2>/dev/null)" ] || break
       sleep 0.25
@@ -122,7 +121,6 @@ stop() {
   end_daemon slurmd "$folder/slurmd.pid"
   end_daemon slurmctld "$folder/slurmctld.pid"
   end_daemon munged "$folder/munged.pid"
-  [ "$(readlink "$default_conf")" != "$SLURM_CONF" ] || rm "$default_conf"
 }
 
 case $action in
