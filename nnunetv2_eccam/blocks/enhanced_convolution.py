@@ -24,7 +24,7 @@ inference (ACNet, section 3.3). Instance norm depends on the image and never fol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from dynamic_network_architectures.building_blocks.helper import get_matching_batchnorm
@@ -32,7 +32,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nnunetv2_eccam.blocks.convolution import LayerOps, feature_map_volume
-from nnunetv2_eccam.blocks.recomputation import centre_of, convolve, is_recomputable, normalised_branch, sum_kernels
+from nnunetv2_eccam.blocks.recomputation import (
+    centre_of,
+    convolve,
+    is_recomputable,
+    is_traced,
+    normalised_branch,
+    sum_kernels,
+)
 
 BranchForm = Literal["sum", "scale", "weight_norm", "batch_norm"]
 BRANCH_FORMS: tuple[BranchForm, ...] = ("sum", "scale", "weight_norm", "batch_norm")
@@ -113,6 +120,7 @@ class EnhancedConvolution(nn.Module):
         if self.branch_form in ("scale", "weight_norm"):
             self.scales = nn.ParameterList(torch.ones(output_channels) for _ in range(n_branches))
         self.nonlin = ops.activation()
+        self._kept: tuple[list[tuple[int, int]], tuple[Tensor, Tensor | None], list[Any]] | None = None
         self.begin()
 
     @torch.no_grad()
@@ -145,18 +153,16 @@ class EnhancedConvolution(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Apply the block, as one convolution where its branches are one."""
         norms = self._norms_of_branches()
-        if norms is None:
-            kernels = self._kernels()
-            summed = convolve([features], kernels, self.square.bias, self.stride, self.square.padding, self._scales())
-        elif self.training or not all(isinstance(n, _BatchNorm) and n.running_mean is not None for n in norms):
+        padding = self.square.padding
+        if norms is not None and (self.training or not all(map(_folds, norms))):
             summed = norms[0](self.square(features))
             for norm, conv in zip(norms[1:], self.asymmetric, strict=True):
                 summed = summed + self._branch(features, conv, norm)
+        elif self.training:
+            summed = convolve([features], self._kernels(), self.square.bias, self.stride, padding, self._scales())
         else:
-            kernel, bias = self.folded_kernel()
-            summed = self.ops.functional_conv(
-                features, kernel, bias, stride=self.stride, padding=self.square.padding
-            )
+            kernel, bias = self._kernel_of_inference()
+            summed = self.ops.functional_conv(features, kernel, bias, stride=self.stride, padding=padding)
         output = self.dropout(summed)
         if self.norm_per_branch:
             output = self.nonlin(output)
@@ -191,6 +197,28 @@ class EnhancedConvolution(nn.Module):
             scales.append(scale)
             bias = bias + shift + (0 if conv.bias is None else scale * cast(Tensor, conv.bias))
         return sum_kernels(self._kernels(), scales), bias
+
+    def train(self, mode: bool = True) -> EnhancedConvolution:
+        """Switch between training and inference, and forget the kernel that inference keeps."""
+        self._kept = None
+        return super().train(mode)
+
+    def _kernel_of_inference(self) -> tuple[Tensor, Tensor | None]:
+        """Give the one kernel and bias, made once for as long as nothing that they are made of changes."""
+        made_of = [*self.parameters(), *self.buffers()]
+        kept = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or is_traced())
+        if not kept or any(tensor.is_inference() for tensor in made_of):
+            return self._one_kernel()
+        versions = [(tensor.data_ptr(), tensor._version) for tensor in made_of]
+        if self._kept is None or self._kept[0] != versions:
+            # With the storages, whose addresses no other tensor takes meanwhile.
+            self._kept = (versions, self._one_kernel(), [tensor.untyped_storage() for tensor in made_of])
+        return self._kept[1]
+
+    def _one_kernel(self) -> tuple[Tensor, Tensor | None]:
+        if self._norms_of_branches() is None:
+            return self.summed_kernel(), self.square.bias
+        return self.folded_kernel()
 
     def _convs(self) -> list[nn.Module]:
         return [self.square, *self.asymmetric]
@@ -241,6 +269,10 @@ def one_dimensional_kernels(kernel_size: Sequence[int]) -> list[list[int]]:
     if len(wide) < 2:
         return []
     return [[size if axis == a else 1 for a, size in enumerate(kernel_size)] for axis in wide]
+
+
+def _folds(norm: nn.Module) -> bool:
+    return isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
 
 def _length(kernel: Tensor) -> Tensor:

@@ -49,8 +49,7 @@ def convolve(
         ``(B, C_out, *spatial')``.
     """
     # Exporters that trace record the plain operations; they would lose a function with a backward pass of its own.
-    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if (len(maps) > 1 or len(kernels) > 1) and torch.is_grad_enabled() and not traced:
+    if (len(maps) > 1 or len(kernels) > 1) and torch.is_grad_enabled() and not is_traced():
         shape = (tuple(stride), tuple(padding), len(maps), len(kernels))
         output: Tensor = _Convolution.apply(shape, bias, *maps, *kernels, *scales)
         return output
@@ -63,16 +62,34 @@ def concatenate(maps: Sequence[Tensor]) -> Tensor:
 
 
 def sum_kernels(kernels: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> Tensor:
-    """Add kernels, each times its scale, at the centre of the first, which is the largest.
+    """Add kernels, each times its scale, at the centre of the first, which is the largest."""
+    if len(kernels) == 1:
+        return kernels[0]
+    if is_traced():
+        return _padded_sum(kernels, scales)
+    if not scales:
+        summed = kernels[0].clone()
+        for smaller in kernels[1:]:
+            centre_of(summed, smaller).add_(smaller)
+        return summed
+    summed = kernels[0] * _per_output(scales[0], kernels[0])
+    for smaller, scale in zip(kernels[1:], scales[1:], strict=True):
+        centre_of(summed, smaller).addcmul_(smaller, _per_output(scale, smaller))
+    return summed
 
-    They are padded, not written into a view of the first: exporters that trace lose such a write in silence.
-    """
+
+def is_traced() -> bool:
+    """Say whether ``torch.jit.trace`` or the older ONNX exporter, which traces too, records what is done."""
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return traced
+
+
+def _padded_sum(kernels: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
+    """Add kernels without writing into a view, which exporters that trace lose in silence; four times as slow."""
     if scales:
         kernels = [kernel * _per_output(scale, kernel) for kernel, scale in zip(kernels, scales, strict=True)]
-    summed, *others = kernels
-    if not others:
-        return summed
-    for smaller in others:
+    summed = kernels[0]
+    for smaller in kernels[1:]:
         # The last axis comes first in the padding, and axes 0 and 1 are the channels.
         missing = [int(have) - int(want) for have, want in zip(summed.shape, smaller.shape, strict=True)][:1:-1]
         summed = summed + F.pad(smaller, [side for n in missing for side in (n // 2, n // 2)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -115,6 +116,36 @@ def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimens
         by_position[init] = kernel.detach().var((0, 1)) * 24 * 3**dimension * (1 + 0.01**2) / 2
     torch.testing.assert_close(by_position["he_sum"], torch.ones([3] * dimension), rtol=0.2, atol=0)
     assert by_position["he_each"][(1,) * dimension] > 3 * by_position["he_each"][(0,) * dimension]
+
+
+@pytest.mark.parametrize("form", ["norm_per_branch", *BRANCH_FORMS])
+def test_the_kernel_that_inference_keeps_follows_every_change(form):
+    choice = {"norm_per_branch": True} if form == "norm_per_branch" else {"branch_form": form}
+    ops = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, nonlin=nn.ReLU)
+    block, other = (EnhancedConvolution(3, 4, [3, 3], [1, 1], ops, **choice) for _ in range(2))
+    features = torch.randn(2, 3, 6, 5)
+
+    def is_its_own(kept_by) -> torch.Tensor:
+        with kept_by():
+            output = block.eval()(features)
+            torch.testing.assert_close(output, block(features))
+        with torch.enable_grad():  # makes the kernel anew
+            torch.testing.assert_close(output, block(features).detach())
+        return output.clone()
+
+    outputs = [is_its_own(torch.no_grad)]
+    block.load_state_dict(other.state_dict())
+    outputs.append(is_its_own(torch.inference_mode))
+    with torch.no_grad():
+        block.square.weight.add_(1)
+    outputs.append(is_its_own(torch.no_grad))
+    block.asymmetric[0].weight.data = torch.randn(4, 3, 3, 1)
+    outputs.append(is_its_own(torch.no_grad))
+    block.train()(features + 3).sum().backward()
+    torch.optim.SGD(block.parameters(), 0.1).step()
+    outputs.append(is_its_own(torch.no_grad))
+    for one, following in itertools.pairwise(outputs):
+        assert not torch.allclose(one, following)
 
 
 def test_an_unknown_or_a_doubled_form_is_refused():
