@@ -13,8 +13,6 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
-from nnunetv2_eccam import trainers
-from nnunetv2_eccam.architectures.compared.attention_unet import AttentionGate
 from nnunetv2_eccam.architectures.compared.da_net import DANet, PositionAttention
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
 from nnunetv2_eccam.architectures.from_plans import build_network
@@ -170,28 +168,6 @@ def test_a_module_that_is_not_called_is_named():
     made.spare = nn.Linear(1, 1)
     with pytest.raises(UserError, match="does not call its Linear"):
         record(made, torch.randn(1, 1, 16, 20), [(made.spare, lambda call: 0)])
-
-
-def test_maps_of_one_name_are_averaged():
-    torch.manual_seed(0)
-    plan = Plan("nnUNetTrainerECCaM_AttentionUNet")
-    trainer = getattr(trainers, plan.trainer)
-    made = build_network(plan.architecture(), plan.patch, 1, 2, False, {}, trainer.system.network).eval()
-    tile, gates = torch.randn(1, 1, 32, 32), []
-    for gate in made.modules():
-        if isinstance(gate, AttentionGate):
-            gate.register_forward_hook(
-                lambda gate, inputs, output: gates.append(gate.attention_coefficients(*inputs)[:, 0])
-            )
-    with torch.no_grad():
-        made(tile)
-    for gate in made.modules():
-        gate._forward_hooks.clear()
-    geometry = MapGeometry(made, (32, 32), 1, CPU)
-    found = tile_maps(made, tile, find_sources(made, "positions"), geometry)
-    assert found.shape == (1, 1, 32, 32)
-    assert len(gates) == 2
-    torch.testing.assert_close(found[:, 0], torch.stack([geometry.enlarged(gate) for gate in gates]).mean(0))
 
 
 @pytest.mark.parametrize("residual", [False, True])
