@@ -233,7 +233,7 @@ class TrainedModel:
         )
         return PreparedCase(torch.from_numpy(data), origin)
 
-    def tile_places(self, grid: Sequence[int]) -> list[Any]:
+    def tile_slicers(self, grid: Sequence[int]) -> list[Any]:
         """Give nnU-Net's sliding window: indices into ``(C, *grid)``, of a 2D model with a number for the slice."""
         return list(self._predictor._internal_get_sliding_window_slicers(tuple(grid)))
 

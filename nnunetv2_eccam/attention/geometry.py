@@ -38,7 +38,7 @@ class Step(NamedTuple):
 
 
 class MapGeometry:
-    """The places of a network's maps, found by running it once.
+    """Where the maps of a network are in a tile, found by running it once.
 
     Args:
         network: in evaluation mode.
@@ -54,7 +54,7 @@ class MapGeometry:
             self.padded = tuple(padded_size(list(size), network.divisors, network.smallest))
         self._steps = _steps(network, torch.zeros(1, channels, *size, device=device))
 
-    def places(self, map_size: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def stride_and_start(self, map_size: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Give the tile's voxels from one position of a map to the next, and the voxel of its first, per axis.
 
         The way from the tile to the map is followed by the steps that the network takes, the smallest ones
@@ -82,7 +82,7 @@ class MapGeometry:
         """Give the position of a map that is closest to a voxel of the tile."""
         return [
             min(max(round((at - first) / stride), 0), n - 1)
-            for at, stride, first, n in zip(voxel, *self.places(map_size), map_size, strict=True)
+            for at, stride, first, n in zip(voxel, *self.stride_and_start(map_size), map_size, strict=True)
         ]
 
     def enlarged(self, values: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class MapGeometry:
         Returns:
             ``(B, *tile)``.
         """
-        strides, starts = self.places(values.shape[1:])
+        strides, starts = self.stride_and_start(values.shape[1:])
         for axis, (n, stride, first) in enumerate(zip(self.size, strides, starts, strict=True), start=1):
             last = values.shape[axis] - 1
             at = ((torch.arange(n, device=values.device) - first) / stride).clamp(0, last)

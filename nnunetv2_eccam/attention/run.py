@@ -175,7 +175,7 @@ def _rows(
         UserError: there is no such channel or slice.
     """
     channel = options.channel or 0
-    if channel >= len(model.channels):
+    if not 0 <= channel < len(model.channels):
         raise UserError(
             f"--channel {channel}: the image has {len(model.channels)} channels, counted from 0: "
             f"{', '.join(model.channels)}"

@@ -36,7 +36,7 @@ def each_tile(
 
     padded, inner = _padded(model, data)
     offset = [part.start for part in inner]
-    tiles = [_tile(place, offset, point) for place in model.tile_places(padded.shape[1:])]
+    tiles = [_tile(place, offset, point) for place in model.tile_slicers(padded.shape[1:])]
     shown = [tile for tile in tiles if point is None or tile.point is not None]
     for tile in tqdm(shown, desc=title, unit="tile", disable=None if model.progress else True):
         with model.precision():

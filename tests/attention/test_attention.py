@@ -214,6 +214,7 @@ def test_model_by_data_set_configuration_and_trainer(tmp_path, spot, nnunet_base
         (("--slices", "four"), "--slices four"),
         (("--rows", "0"), "--rows 0"),
         (("--window", "bright"), "--window bright is not a window"),
+        (("--channel", "-1"), "--channel -1: the image"),
         (("--channel", "1"), "--channel 1: the image has 1 channels, counted from 0: MRI"),
         (("--reference", "nowhere.nii.gz"), "nowhere.nii.gz does not exist"),
         (("-i", "cut.nii.gz"), "cut.nii.gz is truncated"),

@@ -188,7 +188,7 @@ def test_da_net_summed_and_seen_from_a_point():
     made, tile = DANet(1, 2, "resnet18").eval(), torch.randn(1, 1, 44, 48)  # padded to 48
     found, geometry = find_sources(made, "pairs"), MapGeometry(made, (44, 48), 1, CPU)
     assert [each.path for each in found] == ["position_attention"]
-    assert geometry.places((6, 6)) == ((8, 8), (0, 0))
+    assert geometry.stride_and_start((6, 6)) == ((8, 8), (0, 0))
     for point in (None, (20, 33)):
         maps = tile_maps(made, tile, found, geometry, point)
         assert maps.shape == (1, 1, 44, 48)
@@ -233,7 +233,7 @@ def test_a_position_is_where_its_receptive_field_is_centred(downsampling, stride
                 if isinstance(child, nn.MaxPool2d):
                     setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride))
     expected = impulse_centre(made, made.bottleneck, size, position)
-    strides, starts = geometry.places(map_size)
+    strides, starts = geometry.stride_and_start(map_size)
     found = [first + stride * at for first, stride, at in zip(starts, strides, position, strict=True)]
     assert found == pytest.approx(expected, abs=1e-4)
     assert geometry.position(expected, map_size) == position
@@ -244,7 +244,7 @@ def test_a_ramp_stays_a_ramp_when_it_is_enlarged(conv_op):
     made, size = network(conv_op), (18, 20, 22)[: 2 if conv_op is nn.Conv2d else 3]  # padded to 20, 20, 24
     geometry = MapGeometry(made, size, 1, CPU)
     map_size = [-(-n // 4) for n in size]
-    strides, starts = geometry.places(map_size)
+    strides, starts = geometry.stride_and_start(map_size)
     for axis, n in enumerate(size):
         places = starts[axis] + strides[axis] * torch.arange(map_size[axis])
         ramp = places.reshape(-1, *[1] * (len(size) - 1 - axis)).expand(1, *map_size)
@@ -262,7 +262,7 @@ def test_maps_resized_by_a_function_stand_for_equal_blocks():
         def forward(self, image):
             return self.conv(F.avg_pool2d(image, 4))
 
-    strides, starts = MapGeometry(Resizing(), (16, 32), 1, CPU).places((4, 8))
+    strides, starts = MapGeometry(Resizing(), (16, 32), 1, CPU).stride_and_start((4, 8))
     assert strides == (4, 4)
     assert starts == (1.5, 1.5)
 
