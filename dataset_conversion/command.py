@@ -14,9 +14,11 @@ the same command is given again.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunetv2_eccam.arguments import add_option
 from nnunetv2_eccam.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,9 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = "\n".join(f"{key:<14} {text}" for key, text in DATA_SETS.items())
     parser.formatter_class = argparse.RawTextHelpFormatter
     parser.add_argument("data_set", metavar="DATASET", choices=DATA_SETS, help=known)
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="the download, unpacked")
-    parser.add_argument(
-        "--id", type=int, dest="dataset_id", help="number XXX in DatasetXXX_Name; each data set has a default"
+    parser.add_argument("source", metavar="SOURCE", nargs="?", type=Path, help="the download, unpacked")
+    add_option(parser, "-i", help="the same as SOURCE")
+    add_option(
+        parser,
+        "-d",
+        "--id",
+        help="number XXX of the new DatasetXXX_Name, or all of that name; each data set has a default",
     )
     parser.add_argument("--name", help="Name in DatasetXXX_Name; each data set has a default")
     parser.add_argument(
@@ -87,6 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from .model import Options
 
+    arguments.source = arguments.source or arguments.input
+    if arguments.source is None:
+        raise UserError("give the folder of the download")
+    arguments.dataset_id, name = _number_and_name(arguments.dataset)
+    arguments.name = arguments.name or name
     if arguments.processes is not None and arguments.processes < 1:
         raise UserError(f"-np {arguments.processes} is not a number of cases; give 1 or more")
     chosen = {field.name: getattr(arguments, field.name) for field in fields(Options)}
@@ -96,6 +107,14 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(f"{error.filename or arguments.source}: {error.strerror or error}") from error
     return 0
+
+
+def _number_and_name(dataset: str | None) -> tuple[int | None, str | None]:
+    """Read ``-d``: a number, or DatasetXXX_Name."""
+    match = re.fullmatch(r"(\d+)|Dataset(\d{3})_(.+)", dataset or "")
+    if dataset and not match:
+        raise UserError(f"-d {dataset} is neither a number nor a name such as Dataset002_Heart")
+    return (int(match[1] or match[2]), match[3]) if match else (None, None)
 
 
 def convert_download(data_set: str, source: Path, options: Options) -> Outcome:

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from nnunetv2_eccam.arguments import add_option
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json, write_json
 from nnunetv2_eccam.volumes import list_volumes
@@ -28,7 +29,7 @@ Folds = list[dict[str, list[str]]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; those that nnU-Net has go by its names."""
-    parser.add_argument("-d", dest="dataset", required=True, metavar="DATASET", help="its id or DatasetXXX_Name")
+    add_option(parser, "-d", required=True)
     parser.add_argument("--by", required=True, metavar="PATTERN", help="regular expression with the group in ( )")
     parser.add_argument("--n_splits", type=int, default=5, metavar="N", help="folds (default 5)")
     parser.add_argument("--seed", type=int, default=12345, help="of the shuffling (default 12345, nnU-Net's)")

@@ -106,6 +106,16 @@ def dataset_name(dataset: str, base: Path | None = None) -> str:
     return found[0]
 
 
+def raw_folder(dataset: str) -> Path:
+    """Give a data set's folder in ``nnUNet_raw``, by its number or name.
+
+    Raises:
+        UserError: ``nnUNet_raw`` is not set, or there is no such data set in it.
+    """
+    base = nnunet_folder("nnUNet_raw")
+    return base / dataset_name(dataset, base)
+
+
 def _folders_that_are_set() -> list[str]:
     names = [name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results") if os.environ.get(name)]
     return names or ["nnUNet_raw"]  # whose absence nnunet_folder explains

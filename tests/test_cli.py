@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 
+import nibabel
+import numpy as np
 import pytest
 
 from nnunetv2_eccam.arguments import OPTIONS, add_option, dataset_name
 from nnunetv2_eccam.cli import COMMANDS, command_parser, main
+from nnunetv2_eccam.demo.phantom import write_phantom
 from nnunetv2_eccam.errors import UserError
 
 PARSED_HERE = [name for name, (module, _) in COMMANDS.items() if not hasattr(importlib.import_module(module), "main")]
@@ -32,7 +36,7 @@ MEANING = {
     "-d": {"dataset", "datasets"},
     "-c": {"configuration", "configurations"},
     "-tr": {"trainer", "trainers"},
-    "-p": {"plans", "plans_name"},
+    "-p": {"plans"},
     "-f": {"fold", "folds"},
     "-i": {"input", "images", "data", "source"},
     "-o": {"output", "target", "work_dir"},
@@ -103,6 +107,60 @@ def test_stopped_by_ctrl_c_it_says_so_and_gives_130(monkeypatch, capsys):
     monkeypatch.setattr("nnunetv2_eccam.cli.run_command", stopped)
     assert main(["trainers"]) == 130
     assert capsys.readouterr().err == "nnUNetv2_eccam trainers: interrupted\n"
+
+
+UNKNOWN_DATA_SET = {
+    "splits": "--by (.)",
+    "plans": "practical",
+    "predict": "-i images -o out -c 2d -device cpu",
+    "evaluate": "predictions",
+    "benchmark": "-c 2d -tr nnUNetTrainerECCaM",
+    "overlay": "-o figure.png --system A=predictions",
+    "attention": "spatial -i image.nii.gz -o out -c 2d -device cpu",
+    "checkpoint": "-c 2d",
+}
+"""Commands that look for a data set that is there, and what they need beside it."""
+
+
+@pytest.mark.parametrize("given", ["7", "007", "Dataset007_Pancreas"])
+@pytest.mark.parametrize("name", UNKNOWN_DATA_SET)
+def test_a_data_set_that_there_is_not_is_named(name, given, nnunet_folders, capsys):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), nnunet_folders / "image.nii.gz")
+    assert main([name, "-d", given, *UNKNOWN_DATA_SET[name].split()]) == 1
+    error = capsys.readouterr().err
+    assert "7" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", ["2", "Dataset002_Heart"])
+def test_evaluate_and_overlay_take_a_data_sets_test_images_by_its_number_or_name(given, nnunet_folders, capsys):
+    raw = nnunet_folders / "raw" / "Dataset002_Heart"
+    mask = np.zeros((12, 12, 6), np.uint8)
+    mask[3:9, 3:9, 1:5] = 1
+    for folder, name, array in (
+        (raw / "imagesTs", "la_1_0000", mask * 100.0), (raw / "labelsTs", "la_1", mask),
+        (nnunet_folders / "predictions", "la_1", np.roll(mask, 1, 0)),
+    ):  # fmt: skip
+        folder.mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{name}.nii.gz")
+    labels = {"background": 0, "atrium": 1}
+    description = {"labels": labels, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz", "numTraining": 0}
+    (raw / "dataset.json").write_text(json.dumps(description))
+    assert main(["evaluate", "-d", given, "predictions", "-np", "1"]) == 0
+    assert "0.833" in capsys.readouterr().out
+    assert main(["overlay", "-d", given, "-o", "figure.png", "--system", "A=predictions"]) == 0
+    assert "A 0.833" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "folder"), [
+    ("", "Dataset002_Heart"), ("-d 12", "Dataset012_Heart"), ("-d Dataset012_Atrium", "Dataset012_Atrium"),
+    ("--id 12 --name Atrium", "Dataset012_Atrium"),
+])  # fmt: skip
+def test_a_conversion_takes_number_or_name_of_the_new_data_set(words, folder, nnunet_folders, capsys):
+    write_phantom(nnunet_folders / "Task02_Heart", labelled=5, unlabelled=0, seed=0)
+    for source in (["-i", "Task02_Heart"], ["Task02_Heart"]):
+        assert main(["convert", "msd-heart", *source, *words.split(), "--dry-run", "-np", "1", "--no-progress"]) == 0
+        assert folder in capsys.readouterr().out
 
 
 def test_the_shared_options_are_those():

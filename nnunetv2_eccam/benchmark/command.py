@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-device", "--device", dest="device", choices=("cpu", "cuda", "mps"), help="where networks run (default: cuda)")
     add("--repeats", type=int, metavar="N", help="trainings of each system and fold (default: 1)")
     add("--no-test", action="store_true", help="leave test images with labels alone")
-    add("--work-dir", type=Path, metavar="FOLDER",
+    add("-o", "--work-dir", dest="work_dir", type=Path, metavar="FOLDER",
         help="where logs, scores and report go (default: what SPEC.yaml says; else SPEC_benchmark beside it, or "
         "eccam_benchmark here)")  # fmt: skip
     add("--engine", choices=("local", "slurm"), help="this machine, or jobs of SLURM (default: local)")

@@ -1,9 +1,9 @@
 """Run the main job from a download to a picture, through the commands that a user would type.
 
   nnUNetv2_eccam demo
-  nnUNetv2_eccam demo --data ~/Downloads/Task02_Heart --work-dir heart_demo
+  nnUNetv2_eccam demo -i ~/Downloads/Task02_Heart -o heart_demo
 
-Without --data, the download is a phantom that is generated: MR-like volumes of an atrium among chambers
+Without -i, the download is a phantom that is generated: MR-like volumes of an atrium among chambers
 and vessels as bright as it is. Each command is shown before it runs. What an earlier run with the same
 options has finished is not done again.
 """
@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nnunetv2_eccam.arguments import add_option
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import write_json
 
@@ -39,18 +40,19 @@ OPTIONS = "demo.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's options."""
+    """Add the command's options."""
     add = parser.add_argument
-    add("--data", type=Path, metavar="FOLDER",
+    add_option(parser, "-i", "--data", dest="data",
         help="an unpacked Task02_Heart of the Medical Segmentation Decathlon (default: a phantom)")  # fmt: skip
-    add("--work-dir", type=Path, default=Path("eccam_demo"), metavar="DIR",
+    add_option(parser, "-o", "--work-dir", dest="work_dir", default=Path("eccam_demo"),
         help="where everything is written (default: %(default)s)")  # fmt: skip
-    add("--configuration", default="2d_eccam_trial", choices=CONFIGURATIONS,
+    add_option(parser, "-c", "--configuration", default="2d_eccam_trial", choices=CONFIGURATIONS, metavar=None,
         help="of nnU-Net's plans, or of this package's overrides (default: %(default)s)")  # fmt: skip
-    add("--trainer", metavar="CLASS", help="trainer (default: nnUNetTrainerECCaM_5epochs, with --data _10epochs)")
+    add_option(parser, "-tr", "--trainer", default=None,
+        help="trainer (default: nnUNetTrainerECCaM_5epochs, with -i _10epochs)")  # fmt: skip
     add("--hold-out", type=int, default=4, metavar="N",
         help="labelled cases to keep from training and evaluate on (default: %(default)s)")  # fmt: skip
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+    add_option(parser, "-device", "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
         help="auto: cuda where there is one, else cpu (default: %(default)s)")  # fmt: skip
     add("--seed", type=int, default=0, help="which phantom, and which cases are held out (default: %(default)s)")
     add("--restart", action="store_true", help="forget what an earlier run has done")
@@ -67,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     work = Path(os.path.abspath(arguments.work_dir.expanduser()))
     data = Path(os.path.abspath(arguments.data.expanduser())) if arguments.data else None
     if data and data.is_relative_to(work):
-        raise UserError(f"{data} lies in the work folder {work}; give another --work-dir")
+        raise UserError(f"{data} lies in the work folder {work}; give another -o")
     labelled = count_labelled(data) if data else PHANTOM_LABELLED
     if not 1 <= arguments.hold_out <= labelled - FOLDS:
         raise UserError(

@@ -1,5 +1,6 @@
 r"""Score a folder of predictions: nnUNetv2_evaluate_folder, with surfaces, slices, spread and intervals.
 
+  nnUNetv2_eccam evaluate -d 2 predictions
   nnUNetv2_eccam evaluate labelsTs predictions -djfile dataset.json
   nnUNetv2_eccam evaluate labelsTs predictions -djfile dataset.json -pfile plans.json -o scores --nsd-tolerance 1
   nnUNetv2_eccam evaluate labelsTs predictions -djfile dataset.json --group "pancreas_(\d+)_\d+"
@@ -17,6 +18,7 @@ import os
 import sys
 from pathlib import Path
 
+from nnunetv2_eccam.arguments import add_option, raw_folder
 from nnunetv2_eccam.errors import UserError
 
 VOLUME_FILE = "scores_volume.csv"
@@ -25,11 +27,13 @@ PATIENT_FILE = "scores_patient.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments; those that nnUNetv2_evaluate_folder has are named as there."""
+    """Add the command's arguments; those that nnUNetv2_evaluate_folder has are named as there."""
     add = parser.add_argument
-    add("references", type=Path, metavar="REFERENCES", help="folder with gt segmentations")
+    add("references", type=Path, nargs="?", metavar="REFERENCES",
+        help="folder with gt segmentations (default: labelsTs of the data set that -d names)")  # fmt: skip
     add("predictions", type=Path, metavar="PREDICTIONS", help="folder with predicted segmentations")
-    add("-djfile", type=Path, required=True, metavar="FILE", help="dataset.json file")
+    add_option(parser, "-d", help="data set in nnUNet_raw, by number or name: its labelsTs and dataset.json")
+    add("-djfile", type=Path, metavar="FILE", help="dataset.json file (default: the one of -d)")
     add("-pfile", type=Path, metavar="FILE",
         help="plans.json file, which tells the axis that nnU-Net slices along (default: the one that\n"
         "prediction or training left beside PREDICTIONS, if any)")  # fmt: skip
@@ -69,6 +73,7 @@ def _default_processes() -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score, write the tables and print what they say."""
+    _take_dataset(arguments)
     _check(arguments)
     axis, reason = _slice_axis(arguments)
     from nnunetv2_eccam.evaluation.case_scores import Scoring
@@ -106,6 +111,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Not scored, as asked: {len(left)} of {len(references)} references ({', '.join(left)})")
     print("Written: " + ", ".join(map(str, written)))
     return 0
+
+
+def _take_dataset(arguments: argparse.Namespace) -> None:
+    """Fill in what ``-d`` names.
+
+    Raises:
+        UserError: there is no such data set; or neither ``-d`` nor the files are given.
+    """
+    folder = raw_folder(arguments.dataset) if arguments.dataset else None
+    arguments.references = arguments.references or (folder and folder / "labelsTs")
+    arguments.djfile = arguments.djfile or (folder and folder / "dataset.json")
+    if arguments.references is None or arguments.djfile is None:
+        raise UserError("give REFERENCES and -djfile, or a data set of nnUNet_raw by -d")
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
 r"""Draw each system's result over slices of the images: one row a slice, one column a system.
 
-  nnUNetv2_eccam overlay -o figure.png --images imagesTs --reference labelsTs \
+  nnUNetv2_eccam overlay -o figure.png -d 2 --system "EC-CaM-UNet=predictions"
+  nnUNetv2_eccam overlay -o figure.png -i imagesTs --reference labelsTs \
       --system "U-Net=predictions_unet" --system "EC-CaM-UNet=predictions" --cases la_021 la_022
-  nnUNetv2_eccam overlay -o errors.pdf --images imagesTs --reference labelsTs --system "EC-CaM-UNet=predictions" \
+  nnUNetv2_eccam overlay -o errors.pdf -i imagesTs --reference labelsTs --system "EC-CaM-UNet=predictions" \
       --style errors --slices disagreement --window pancreas --label 1=pancreas --crop 30
 
 Without --reference (unlabelled cases) the predictions alone are drawn. Slices are shown as radiologists look at
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_eccam.arguments import add_option
+from nnunetv2_eccam.arguments import add_option, raw_folder
 from nnunetv2_eccam.errors import UserError
 
 WINDOW_HELP = (
@@ -31,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments; they are called as the fields of ``Overlay``."""
     add = parser.add_argument
     add_option(parser, "-o", dest="target", required=True, metavar="FILE", help="the picture: .png, .svg or .pdf")
-    add("--images", type=Path, required=True, metavar="PATH",
+    add_option(parser, "-i", "--images", dest="images", metavar="PATH",
         help="folder of images, named CASE_0000.nii.gz, or one image")  # fmt: skip
+    add_option(parser, "-d", help="data set in nnUNet_raw, by number or name: its imagesTs, and labelsTs if any")
     add("--reference", type=Path, metavar="PATH", help="folder of true masks, named CASE.nii.gz, or one mask")
     add("--system", dest="systems", action="append", default=[], metavar="NAME=PATH",
         help="a column: its name, and the folder of its predictions, named CASE.nii.gz, or one\n"
@@ -74,7 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
     from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
 
     given = dict(vars(arguments))
-    target = given.pop("target")
+    target, dataset = given.pop("target"), given.pop("dataset")
+    if dataset:
+        folder = raw_folder(dataset)
+        given["images"] = given["images"] or folder / "imagesTs"
+        if given["reference"] is None and (folder / "labelsTs").is_dir():
+            given["reference"] = folder / "labelsTs"
+    if given["images"] is None:
+        raise UserError("give the images by -i, or a data set of nnUNet_raw by -d")
     given["systems"] = named_paths(given["systems"], "folder")
     given["labels"], given["names"] = _labels(given["labels"])
     if given["slices"] not in ("area", "disagreement"):

@@ -2,9 +2,9 @@
 
   nnUNetv2_eccam plans --list                 what there is
   nnUNetv2_eccam plans --show practical       one of them, as it is in the file
-  nnUNetv2_eccam plans 2                      the configurations that data set 2 has
-  nnUNetv2_eccam plans 2 practical trial      add these to data set 2
-  nnUNetv2_eccam plans 2 my_override.json     add your own
+  nnUNetv2_eccam plans -d 2                   the configurations that data set 2 has
+  nnUNetv2_eccam plans -d 2 practical trial   add these to data set 2
+  nnUNetv2_eccam plans -d 2 my_override.json  add your own
 
 A configuration inherits from one that nnU-Net planned and uses its preprocessed data: nothing has to be
 preprocessed again. Running it again changes nothing.
@@ -15,16 +15,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nnunetv2_eccam.arguments import add_option
 from nnunetv2_eccam.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("dataset", nargs="?", help="number or name of the data set")
-    parser.add_argument("overrides", nargs="*", metavar="override", help="name of a shipped override, or a .json file")
+    """Add the command's arguments."""
+    add_option(parser, "-d", help="data set, by number or name; may also stand first, without -d")
+    parser.add_argument("words", nargs="*", metavar="override", help="name of a shipped override, or a .json file")
     parser.add_argument("--list", action="store_true", help="list the shipped overrides")
     parser.add_argument("--show", metavar="NAME", help="print a shipped override")
-    parser.add_argument("-p", dest="plans_name", default="nnUNetPlans", help="plans identifier (default: nnUNetPlans)")
+    add_option(parser, "-p")
     parser.add_argument(
         "-gpu_memory_target",
         type=float,
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the verb."""
+    """Run the command."""
     from nnunetv2_eccam.plans.overrides import load_override, shipped_overrides
 
     if arguments.list:
@@ -52,22 +53,23 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError(f"there is no override named {arguments.show}; there are {', '.join(shipped)}")
         print(shipped[arguments.show].read_text(encoding="utf-8").rstrip())
         return 0
-    if arguments.dataset is None:
-        raise UserError("give a data set and the overrides to add, or --list")
+    wanted, *overrides = [*([arguments.dataset] if arguments.dataset else []), *arguments.words] or [None]
+    if wanted is None:
+        raise UserError("give a data set and the overrides to add, as -d 2 practical, or --list")
     if arguments.gpu_memory_target <= 0:
         raise UserError(f"-gpu_memory_target must be more than 0 GB, got {arguments.gpu_memory_target}")
 
     from nnunetv2_eccam.plans.configuration import make_configuration
     from nnunetv2_eccam.plans.dataset_plans import find_dataset_plans
 
-    dataset = find_dataset_plans(arguments.dataset, arguments.plans_name)
-    if not arguments.overrides:
+    dataset = find_dataset_plans(wanted, arguments.plans)
+    if not overrides:
         print(f"{dataset.file}")
         for name in dataset.plans["configurations"]:
             print(f"  {_summary(name, _resolved(dataset.plans, name))}")
         return 0
     configurations: dict[str, dict[str, Any]] = {}
-    for name in arguments.overrides:
+    for name in overrides:
         for configuration in load_override(name).configurations:
             configurations[configuration.name] = make_configuration(
                 configuration, dataset.plans, dataset.dataset_json, arguments.gpu_memory_target

@@ -2,6 +2,7 @@
 
   nnUNetv2_eccam checkpoint .../fold_0/checkpoint_final.pth
   nnUNetv2_eccam checkpoint .../nnUNetTrainerECCaM__nnUNetPlans__2d     every checkpoint of a trained model
+  nnUNetv2_eccam checkpoint -d 2 -c 2d -tr nnUNetTrainerECCaM           the same
 
 A checkpoint is a pickle, as all of nnU-Net's: reading one from somebody whom you do not trust may run their code.
 """
@@ -14,19 +15,32 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_eccam.arguments import add_option
 from nnunetv2_eccam.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
-    parser.add_argument("path", nargs="+", type=Path, help="a checkpoint, or the folder of a trained model")
+    """Add the command's arguments."""
+    parser.add_argument("path", nargs="*", type=Path, help="a checkpoint, or the folder of a trained model")
+    for option in ("-d", "-c", "-tr", "-p"):
+        add_option(parser, option)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the verb."""
+    """Print what each checkpoint says."""
     from nnunetv2_eccam.trainers.checkpoints import read_checkpoint
 
-    for path in arguments.path:
+    paths = list(arguments.path)
+    if arguments.dataset:
+        from nnunetv2_eccam.inference.trained_model import model_folder
+
+        if not arguments.configuration:
+            raise UserError(f"-d {arguments.dataset} needs a configuration, as -c 2d")
+        folder = model_folder(arguments.dataset, arguments.configuration, arguments.trainer, arguments.plans)
+        paths.append(folder)
+    if not paths:
+        raise UserError("give a checkpoint, the folder of a trained model, or -d, -c and -tr")
+    for path in paths:
         for file in _files(path):
             print(file)
             for name, value in _facts(read_checkpoint(str(file))):
