@@ -19,12 +19,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from nnunetv2_eccam.arguments import add_option
+from nnunetv2_eccam.arguments import add_option, dataset_name
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json, write_json
 from nnunetv2_eccam.volumes import list_volumes
 
 Folds = list[dict[str, list[str]]]
+
+FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,16 +56,9 @@ def dataset_folders(dataset: str) -> list[Path]:
     Raises:
         UserError: there is none, or the number is not one data set's.
     """
-    pattern = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
-    bases = [Path(value) for name in ("nnUNet_raw", "nnUNet_preprocessed") if (value := os.environ.get(name))]
-    folders = [folder for base in bases for folder in sorted(base.glob(pattern)) if folder.is_dir()]
-    names = sorted({folder.name for folder in folders})
-    if not names:
-        where = " and ".join(map(str, bases)) or "nnUNet_raw and nnUNet_preprocessed, which are not set"
-        raise UserError(f"there is no data set {dataset} in {where}")
-    if len(names) > 1:
-        raise UserError(f"the id {dataset} is that of {' and '.join(names)}; give the name")
-    return folders
+    name = dataset_name(dataset, *FOLDERS)
+    folders = [Path(base, name) for base in map(os.environ.get, FOLDERS) if base]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def cases_of(folders: Iterable[Path]) -> list[str]:

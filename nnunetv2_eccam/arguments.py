@@ -72,25 +72,25 @@ def add_option(parser: TakesArguments, option: str, *aliases: str, **changes: An
     return parser.add_argument(option, *aliases, **settings)
 
 
-def dataset_name(dataset: str, base: Path | None = None) -> str:
+def dataset_name(dataset: str, *variables: str) -> str:
     """Turn a data set's number into its name; a name is checked.
-
-    nnU-Net looks for it in all of its three folders; here ``base`` alone is looked in if it is given, since a command
-    that reads plans is not helped by a folder of results.
 
     Args:
         dataset: the number, with or without leading zeros (``2``, ``002``), or the name (``Dataset002_Heart``).
-        base: one of nnU-Net's folders (default: those of the three that are set).
+        variables: nnU-Net's folders to look in (``nnUNet_raw``, ...); of several, those that are set. Without any,
+            all three, as nnU-Net does.
 
     Returns:
         ``DatasetXXX_Name``.
 
     Raises:
-        UserError: there is no such data set, there are several of this number, or none of the folders is set.
+        UserError: there is no such data set, there are several of this number, or no folder is set.
     """
-    bases = [base] if base else [nnunet_folder(name) for name in _folders_that_are_set()]
+    asked = variables or ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    # If none is set, nnunet_folder explains it.
+    bases = [nnunet_folder(variable) for variable in [each for each in asked if os.environ.get(each)] or asked[:1]]
     present = sorted({path.name for folder in bases for path in folder.glob("Dataset*") if path.is_dir()})
-    if dataset.isdigit():
+    if dataset.isdecimal():
         found = [name for name in present if name.startswith(f"Dataset{int(dataset):03d}_")]
     elif re.fullmatch(r"Dataset\d{3}_.+", dataset):
         found = [name for name in present if name == dataset]
@@ -112,10 +112,4 @@ def raw_folder(dataset: str) -> Path:
     Raises:
         UserError: ``nnUNet_raw`` is not set, or there is no such data set in it.
     """
-    base = nnunet_folder("nnUNet_raw")
-    return base / dataset_name(dataset, base)
-
-
-def _folders_that_are_set() -> list[str]:
-    names = [name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results") if os.environ.get(name)]
-    return names or ["nnUNet_raw"]  # whose absence nnunet_folder explains
+    return nnunet_folder("nnUNet_raw") / dataset_name(dataset, "nnUNet_raw")

@@ -190,4 +190,4 @@ def test_a_data_set_is_given_by_number_or_name(nnunet_folders):
     ):
         with pytest.raises(UserError, match=message):
             dataset_name(given)
-    assert dataset_name("2", nnunet_folders / "raw") == "Dataset002_Heart"
+    assert dataset_name("2", "nnUNet_raw") == "Dataset002_Heart"

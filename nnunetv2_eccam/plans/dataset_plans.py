@@ -77,7 +77,7 @@ def find_dataset_plans(dataset: str, plans_name: str = "nnUNetPlans") -> Dataset
     """
     base = nnunet_folder("nnUNet_preprocessed")
     try:
-        folder = base / dataset_name(dataset, base)
+        folder = base / dataset_name(dataset, "nnUNet_preprocessed")
     except UserError as error:
         raise UserError(f"{error}; plan it first: nnUNetv2_plan_and_preprocess -d {dataset} -c 2d") from None
     file = folder / f"{plans_name}.json"
