@@ -98,17 +98,6 @@ def test_branch_width_is_a_quarter_unless_given():
         DualBranchMultiScaleAttention(12, ops, 0)
 
 
-@pytest.mark.parametrize("dimension", [2, 3])
-def test_any_size_trains_at_batch_one_and_every_parameter_learns(dimension):
-    network = network_of(dimension, channels=2)
-    assert network.smallest == 16
-    size = [3, 27, 9][:dimension]
-    output = network(torch.randn(1, 2, *size))
-    assert list(output.shape) == [1, 3, *size]
-    output.square().mean().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None] == []
-
-
 @torch.no_grad()
 def test_without_the_module_it_is_nnu_nets_u_net():
     ours = network_of().double().eval()

@@ -8,7 +8,6 @@ from torch import nn
 
 from nnunetv2_eccam.architectures.compared.deeplab_v3_plus import DeepLabV3Plus, PooledBatchNorm2d
 from nnunetv2_eccam.architectures.compared.network import segmentation_layer
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 
@@ -56,15 +55,6 @@ def test_only_the_pooled_maps_norm_is_replaced(small):
     assert original.state_dict().keys() == small.model.state_dict().keys()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (16, 32), (50, 33)])
-def test_it_trains_image_by_image(small, size):
-    small.train().zero_grad()
-    logits = small(torch.randn(1, 1, *size))
-    assert logits.shape == (1, 2, *size)
-    logits.square().mean().backward()
-    assert [name for name, p in small.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-
-
 def test_with_larger_batches_it_is_segmentation_models_pytorchs_network(small):
     original = smp.DeepLabV3Plus(
         "resnet18",
@@ -107,9 +97,3 @@ class TestPooledBatchNorm:
         assert norm.running_var.tolist() == [4, 9]
         output.sum().backward()
         assert norm.weight.grad.all()
-
-
-def test_refuses_volumes():
-    plan = UNetPlan.of(2, [4, 8], nn.Conv3d, 3, [1, 2], 2, 2)
-    with pytest.raises(ValueError, match=r"two-dimensional, the plan has 3 axes: use a 2d configuration"):
-        DeepLabV3Plus.from_plan(plan, 1, 2, deep_supervision=False)

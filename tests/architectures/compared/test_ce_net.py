@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from nnunetv2_eccam.architectures.compared.ce_net import CENet, DenseAtrousConvolution, ResidualMultiKernelPooling
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -22,10 +21,6 @@ def network():
 
 def sample(*shape, seed=1):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def plan_of(conv_op):
-    return UNetPlan.of(3, [4, 8, 16], conv_op, 3, [1, 2, 2], 2, 2)
 
 
 def naive_convolution(image, conv, rate):
@@ -167,36 +162,3 @@ def test_adds_the_encoders_maps(network):
     for hook in hooks:
         hook.remove()
     network.load_state_dict(kept)
-
-
-@pytest.mark.parametrize("size", [(64, 64), (30, 21), (224, 160)])
-def test_trains_at_batch_size_1(network, size):
-    """Also below 64, where it is padded, and at nnU-Net's 224x160, on whose 7x5 map a window of 6 is cut."""
-    network.train().zero_grad()
-    logits = network(sample(1, 3, *size).float())
-    assert logits.shape == (1, 1, *size)
-    logits.square().mean().backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.any(), name
-        assert parameter.grad.isfinite().all(), name
-
-
-@torch.no_grad()
-def test_gives_logits(network):
-    """The authors' sigmoid is left out: the last layer's bias moves the output by itself."""
-    image = sample(1, 3, 64, 64).float()
-    before = network.eval()(image)
-    network.head[-1].seg_layers.bias += 100
-    torch.testing.assert_close(network(image), before + 100)
-    network.head[-1].seg_layers.bias -= 100
-
-
-def test_from_plan_takes_channels_and_classes():
-    network = CENet.from_plan(plan_of(nn.Conv2d), 2, 4, deep_supervision=True).eval()
-    assert network(torch.zeros(1, 2, 64, 64)).shape == (1, 4, 64, 64)
-
-
-def test_refuses_a_plan_of_three_dimensions():
-    with pytest.raises(ValueError, match="two-dimensional, the plan has 3 axes"):
-        CENet.from_plan(plan_of(nn.Conv3d), 1, 2, deep_supervision=False)

@@ -92,21 +92,6 @@ def test_has_the_authors_number_of_parameters():
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
-@pytest.mark.parametrize("downsampling", ["stride", "max_pool"])
-@pytest.mark.parametrize("norm_op", [nn.BatchNorm2d, nn.InstanceNorm2d])
-@pytest.mark.parametrize("size", [(5, 1), (8, 8), (17, 30)])
-def test_trains_at_batch_size_1(downsampling, norm_op, size):
-    """Also where the deepest map would be of one position: the image is then padded to twice that."""
-    torch.manual_seed(0)
-    network = MSUNet(plan_of(norm_op=norm_op, downsampling=downsampling), 2, 4)
-    logits = network(sample(1, 2, *size).float())
-    assert logits.shape == (1, 4, *size)
-    logits.square().mean().backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-
-
 def test_takes_kernels_of_1_and_uneven_strides_from_the_plan():
     plan = plan_of((3, 4, 5), kernels=[[1, 3], [3, 3], [3, 3]], strides=[[1, 1], [1, 2], [2, 2]], convs=3)
     network = MSUNet(plan, 1, 2)
@@ -130,24 +115,6 @@ def test_sees_three_times_as_far_as_a_3x3_network():
         return 25 - x.grad[0, 0].any(0).nonzero().min().item()
 
     assert (reach([3]), reach([3, 7])) == (6, 18)
-
-
-def test_no_padding_is_added_without_a_norm():
-    assert MSUNet(plan_of(norm_op=None), 1, 2).smallest == 1
-    assert MSUNet(plan_of(), 1, 2).smallest == 8
-
-
-def test_from_plan_has_the_papers_kernels_and_no_side_outputs():
-    networks = [MSUNet.from_plan(plan_of(), 1, 2, deep_supervision) for deep_supervision in (True, False)]
-    networks[1].load_state_dict(networks[0].state_dict())
-    kernels = [sequence[0].conv.kernel_size for sequence in networks[0].levels[-1].sequences]
-    assert kernels == [(3, 3), (7, 7)]
-    assert networks[0](torch.zeros(2, 1, 16, 16)).shape == (2, 2, 16, 16)
-
-
-def test_refuses_a_plan_of_three_dimensions():
-    with pytest.raises(ValueError, match="two-dimensional"):
-        MSUNet.from_plan(plan_of(conv_op=nn.Conv3d, norm_op=nn.BatchNorm3d), 1, 2, deep_supervision=False)
 
 
 @pytest.mark.parametrize("kernels", [[], [4], [3, 0]])

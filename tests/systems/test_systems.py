@@ -14,6 +14,7 @@ from unet_plans import plan
 from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size, padding_cost
 from nnunetv2_eccam.cli import main
+from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.systems import RECIPES, SYSTEMS, PaperRow, System, system_named
 from nnunetv2_eccam.systems.published import DATASETS, METRICS, PUBLISHED
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper
@@ -173,6 +174,12 @@ def test_odd_sizes_batch_one_any_channels_and_a_gradient_for_every_parameter(sys
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
+@pytest.mark.parametrize("system", [s for s in NETWORKS if 3 not in s.dimensions], ids=by_title)
+def test_a_network_of_two_dimensions_refuses_a_plan_of_three(system):
+    with pytest.raises(UserError, match="use a 2d configuration"):
+        network_of(system, dimension=3)
+
+
 @pytest.mark.parametrize("system", NETWORKS, ids=by_title)
 def test_built_for_inference_it_loads_training_weights_and_gives_the_prediction(system, tmp_path):
     trained = network_of(system, "paper", deep_supervision=True).train()
@@ -261,5 +268,5 @@ def test_the_docs_have_the_table_as_the_command_prints_it(capsys):
     from pathlib import Path
 
     assert main(["trainers", "--markdown"]) == 0
-    docs = Path(__file__).resolve().parents[1] / "docs" / "systems.md"
+    docs = Path(__file__).resolve().parents[2] / "docs" / "systems.md"
     assert capsys.readouterr().out in docs.read_text(encoding="utf-8")

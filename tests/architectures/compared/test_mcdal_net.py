@@ -184,23 +184,6 @@ def test_refuses_an_empty_grid():
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_any_size_trains_at_batch_one_and_the_attention_learns(dimension):
-    network = network_of(dimension, channels=2)
-    for module in network.modules():
-        if isinstance(module, DualAttention):  # as after some steps: at first they are zero, and so are gradients
-            nn.init.constant_(module.position_factor, 0.5)
-            nn.init.constant_(module.channel_factor, 0.5)
-    assert network.smallest == 16
-    size = [3, 27, 9][:dimension]
-    output = network(torch.randn(1, 2, *size))
-    assert list(output.shape) == [1, 3, *size]
-    output.square().mean().backward()
-    # A constant added to every key changes no softmax, so a key's bias has a gradient of zero by definition.
-    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert [name for name in silent if not name.endswith("key.bias")] == []
-
-
-@pytest.mark.parametrize("dimension", [2, 3])
 def test_size_is_the_u_nets_and_what_the_parts_add(dimension):
     """No count is known of the paper; the U-Net's comes from nnU-Net's own network."""
     u_net = PlainConvUNet(1, num_classes=3, **arguments(dimension))

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnunetv2_eccam.architectures.compared.hr_net import WIDTHS, HRNet, HRNetV2Head
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int, bias: bool = False) -> int:
@@ -108,20 +107,6 @@ def test_the_four_branches_reach_the_head_before_any_classifier():
     assert [tuple(shape) for shape in seen] == [(1, 18, 24, 24), (1, 36, 12, 12), (1, 72, 6, 6), (1, 144, 3, 3)]
 
 
-def test_one_tiny_image_trains_every_parameter():
-    network = HRNet(2, 3).train()
-    logits = network(torch.randn(1, 2, 20, 33))
-    logits.square().mean().backward()
-    assert logits.shape == (1, 3, 20, 33)
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
-
-
 def test_refuses_a_width_without_backbone():
     with pytest.raises(ValueError, match=r"width must be one of 18, 30.*got 20"):
         HRNet(1, 2, width=20)
-
-
-def test_refuses_a_three_dimensional_plan():
-    plan = UNetPlan.of(2, 4, nn.Conv3d, 3, [1, 2], 1, 1)
-    with pytest.raises(ValueError, match="use a 2d configuration"):
-        HRNet.from_plan(plan, 1, 2, True)

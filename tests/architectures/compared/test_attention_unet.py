@@ -127,49 +127,6 @@ def test_the_gates_account_for_the_parameters_of_the_authors_table():
     assert (unet + 2 * parameters_of(gates) + extras) // 10_000 == 640
 
 
-def test_number_of_parameters_of_the_gates():
-    gates = AttentionUNet(make_plan(AUTHORS_WIDTHS, nn.Conv3d), 1, 4).decoder.gates
-    pairs = itertools.pairwise(AUTHORS_WIDTHS[1:])
-    assert parameters_of(gates) == sum(8 * c * c + (g * c + c) + (c + 1) for c, g in pairs)
-
-
-@pytest.mark.parametrize(("conv_op", "norm_op"), [(nn.Conv2d, nn.InstanceNorm2d), (nn.Conv3d, nn.BatchNorm3d)])
-def test_the_smallest_image_trains_alone(conv_op, norm_op):
-    axes = 2 if conv_op is nn.Conv2d else 3
-    strides = [[1] * axes, [2] * axes, [1] + [2] * (axes - 1)]
-    network = AttentionUNet(make_plan((4, 6, 8), conv_op, strides, norm_op), 1, 2)
-    assert network.smallest == 4
-    logits = network(torch.randn(1, 1, *[1] * axes))
-    assert logits.shape == (1, 2, *[1] * axes)
-    logits.square().mean().backward()
-    assert all(p.grad is not None for p in network.parameters())
-
-
-def test_every_parameter_learns():
-    # No biases before a norm: it cancels them, and what gradient they have is rounding.
-    network = AttentionUNet(make_plan((4, 6, 8, 10), norm_op=nn.InstanceNorm2d, conv_bias=False), 2, 3)
-    network.apply(network.initialize)
-    network(torch.randn(2, 2, 32, 32)).square().mean().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("conv_op", [nn.Conv2d, nn.Conv3d])
-def test_half_precision(dtype, conv_op):
-    network = AttentionUNet(make_plan((4, 6, 8), conv_op), 1, 2)
-    image = torch.randn(1, 1, *[8] * (2 if conv_op is nn.Conv2d else 3))
-    with torch.autocast("cpu", dtype=dtype):
-        logits = network(image)
-    torch.testing.assert_close(logits.float(), network(image), rtol=0.1, atol=0.05)
-
-
-def test_deep_supervision_changes_nothing():
-    with_it, without = (AttentionUNet.from_plan(make_plan(), 1, 2, deep_supervision=on) for on in (True, False))
-    with_it.load_state_dict(without.state_dict())
-    image = torch.randn(1, 1, 8, 8)
-    assert torch.equal(with_it(image), without(image))
-
-
 def test_refuses_a_plan_whose_only_skip_is_the_first():
     with pytest.raises(ValueError, match=r"three stages or more, the plan has 2"):
         AttentionUNet(make_plan((4, 6)), 1, 2)

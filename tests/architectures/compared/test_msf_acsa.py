@@ -105,23 +105,6 @@ def test_side_outputs_are_the_levels_below_and_the_prediction_does_not_change(di
 
 
 @torch.no_grad()
-def test_an_odd_size_is_padded_and_side_outputs_are_cropped_in_proportion():
-    network = network_of(deep_supervision=True).eval()
-    assert network.smallest == 16  # twice the divisor of 8
-    assert [list(o.shape[2:]) for o in network(torch.randn(1, 1, 13, 27))] == [[13, 27], [6, 14], [3, 7]]
-    assert network_of(norm=False).smallest == 1
-
-
-@pytest.mark.parametrize("deep_supervision", [False, True])
-def test_the_prediction_alone_gives_every_parameter_a_gradient(deep_supervision):
-    """A side output's weight may be zero in the loss; its head must learn from the prediction then."""
-    network = network_of(deep_supervision=deep_supervision)
-    output = network(torch.randn(1, 1, 32, 32))
-    (output[0] if deep_supervision else output).square().mean().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
-@torch.no_grad()
 def test_with_open_gates_the_side_outputs_are_the_u_nets():
     """nnU-Net's own network, fed the same weights: the encoder, the decoder and the heads below the last."""
     ours = network_of(deep_supervision=True).double().eval()
@@ -157,10 +140,3 @@ def test_size_is_the_u_nets_and_what_the_parts_add(dimension):
         added += (half + 1) + (half + 1) * width  # the energies
     count = sum(p.numel() for p in network_of(dimension=dimension).parameters())
     assert count == sum(p.numel() for p in u_net.parameters()) + added
-
-
-def test_anisotropic_strides():
-    network = network_of(dimension=3, strides=[[1, 1, 1], [1, 2, 2], [2, 2, 2], [1, 2, 2]], deep_supervision=True)
-    assert network.divisors == [2, 8, 8]
-    outputs = network(torch.randn(1, 1, 5, 17, 16))
-    assert [list(o.shape[2:]) for o in outputs] == [[5, 17, 16], [5, 8, 8], [2, 4, 4]]

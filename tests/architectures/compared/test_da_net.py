@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nnunetv2_eccam.architectures.compared.da_net import ChannelAttention, DANet, PositionAttention
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
 
 @pytest.fixture
@@ -170,16 +169,6 @@ def test_no_residual_branch_starts_switched_off():
     assert all(module.weight.all() for module in network.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def test_one_tiny_image_trains_every_parameter():
-    network = DANet(2, 3, "resnet18").train()
-    for attention in (network.position_attention, network.channel_attention):
-        nn.init.constant_(attention.scale, 0.1)  # at zero the attention's convolutions have a gradient of zero
-    logits = network(torch.randn(1, 2, 5, 9))
-    logits.square().mean().backward()
-    assert logits.shape == (1, 3, 5, 9)
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
-
-
 def test_refuses_an_unknown_backbone():
     with pytest.raises(ValueError, match=r"backbone must be one of resnet18.*got 'vgg16'"):
         DANet(1, 2, "vgg16")
@@ -188,9 +177,3 @@ def test_refuses_an_unknown_backbone():
 def test_refuses_channels_that_do_not_divide():
     with pytest.raises(ValueError, match="multiple of reduction 8, got 12"):
         PositionAttention(12)
-
-
-def test_refuses_a_three_dimensional_plan():
-    plan = UNetPlan.of(2, 4, nn.Conv3d, 3, [1, 2], 1, 1)
-    with pytest.raises(ValueError, match="use a 2d configuration"):
-        DANet.from_plan(plan, 1, 2, False)

@@ -87,38 +87,6 @@ def test_every_node_counts_for_any_number_of_stages(n_stages):
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
-@pytest.mark.parametrize("size", [(1, 1, 1), (5, 9, 14)])
-def test_volumes_with_anisotropic_strides_and_kernels_train_one_by_one(norm, size):
-    plan = make_plan(
-        (4, 6, 8),
-        nn.Conv3d,
-        [[1, 1, 1], [1, 2, 2], [2, 3, 2]],
-        norm,
-        kernel_sizes=[[1, 3, 3], [1, 3, 3], [3, 3, 3]],
-        n_convs=1,
-    )
-    network = UNetPlusPlus(plan, 2, 3)
-    logits = network(torch.randn(1, 2, *size))
-    assert logits.shape == (1, 3, *size)
-    logits.square().mean().backward()
-    assert all(p.grad is not None for p in network.parameters())
-
-
-def test_padding_is_no_more_than_the_strides_and_the_norm_ask_for():
-    anisotropic = make_plan((4, 6, 8), nn.Conv3d, [[1, 1, 1], [1, 2, 2], [1, 2, 2]], "instance")
-    assert UNetPlusPlus(anisotropic, 1, 2).divisors == [1, 4, 4]
-    assert UNetPlusPlus(anisotropic, 1, 2).smallest == 2  # two slices of one position each have a variance
-    assert UNetPlusPlus(make_plan(norm=None), 1, 2).smallest == 1
-
-
-def test_deep_supervision_changes_nothing():
-    with_it, without = (UNetPlusPlus.from_plan(make_plan(), 1, 2, deep_supervision=on) for on in (True, False))
-    with_it.load_state_dict(without.state_dict())
-    image = torch.randn(1, 1, 8, 8)
-    assert torch.equal(with_it(image), without(image))
-
-
 def test_refuses_a_plan_of_one_stage():
     with pytest.raises(ValueError, match=r"two stages or more, the plan has 1"):
         UNetPlusPlus(make_plan((4,)), 1, 2)

@@ -8,7 +8,6 @@ from torch import nn
 
 from nnunetv2_eccam.architectures.compared.network import segmentation_layer
 from nnunetv2_eccam.architectures.compared.segformer import EfficientSelfAttention, SegFormer
-from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 mix_transformer = pytest.importorskip("segmentation_models_pytorch.encoders.mix_transformer")
@@ -80,22 +79,3 @@ def test_large_activations_do_not_overflow_half_precision(dtype):
         overflowing, ours = library(tokens, 2, 3), EfficientSelfAttention(library)(tokens, 2, 3)
     assert dtype != torch.float16 or not overflowing.isfinite().all()
     torch.testing.assert_close(ours.float(), expected, rtol=0.05, atol=1.0)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (32, 64), (70, 33)])
-def test_it_trains_image_by_image(small, size):
-    logits = small(torch.randn(1, 1, *size))
-    assert logits.shape == (1, 2, *size)
-    logits.square().mean().backward()
-    assert [name for name, p in small.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-
-
-def test_every_parameter_learns(small):
-    small(torch.randn(1, 1, 64, 64)).square().mean().backward()
-    assert [name for name, p in small.named_parameters() if not p.grad.any()] == []
-
-
-def test_refuses_volumes():
-    plan = UNetPlan.of(2, [4, 8], nn.Conv3d, 3, [1, 2], 2, 2)
-    with pytest.raises(ValueError, match=r"two-dimensional, the plan has 3 axes: use a 2d configuration"):
-        SegFormer.from_plan(plan, 1, 2, deep_supervision=False)
