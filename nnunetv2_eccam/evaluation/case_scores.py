@@ -140,7 +140,7 @@ def score_case(
         }  # fmt: skip
         volume_rows.append(row | _surface_scores(row["note"], masks, reference.nnunet_spacing, ignored, scoring))
         if scoring.with_slices:
-            slice_rows += [{**head, "slice": place, **each.row()} for place, each in enumerate(slices) if any(each)]
+            slice_rows += [{**head, "slice": number, **each.row()} for number, each in enumerate(slices) if any(each)]
     return volume_rows, slice_rows
 
 
@@ -164,7 +164,7 @@ def _file_axis(volume: Volume, scoring: Scoring) -> int:
     """Give the slice axis of a file's array, (z, y, x), where nnU-Net's reader would turn the volume first."""
     if not scoring.labels.turned:
         return scoring.slice_axis
-    directions = [next(place for place, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
+    directions = [next(number for number, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
                   for letter in volume.orientation]  # fmt: skip
     return 2 - directions.index(2 - scoring.slice_axis)
 

@@ -76,9 +76,9 @@ def table(scores: Scores, interval: Interval) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rule = "-" * (sum(widths) + 2 * len(widths) - 2)
     shown = []
-    for place, row in enumerate(rows):
-        is_new = place < 2 or row[0] != rows[place - 1][0]
-        shown += [rule] if place and is_new else []
+    for number, row in enumerate(rows):
+        is_new = number < 2 or row[0] != rows[number - 1][0]
+        shown += [rule] if number and is_new else []
         cells = [row[0] if is_new else "", *row[1:]]
         padded = [cell.rjust(width) if column in (2, 3) else cell.ljust(width)
                   for column, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip

@@ -71,7 +71,7 @@ def _short(title: str) -> str:
 
 def case_figures(measured: Measured, dataset: str, subset: str) -> Iterator[Figure]:
     """Draw the values of single cases, and their differences from the reference: by the spec's metric and surfaces."""
-    for where in measured.places(dataset, subset):
+    for where in measured.labels(dataset, subset):
         for metric in dict.fromkeys((measured.metric, METRICS["hd95"], METRICS["nsd"])):
             values = measured.means(where, metric)
             if values.notna().to_numpy().any():
@@ -94,8 +94,8 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
         seaborn.boxplot(data=values, orient="h", ax=left, palette=[colours[each] for each in titles], fliersize=0,
                         width=0.6, boxprops={"alpha": 0.35}, showmeans=True,
                         meanprops={"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black"})  # fmt: skip
-        for place, title in enumerate(titles):
-            left.scatter(values[title], place + heights, s=9, color=colours[title], linewidth=0, zorder=3)
+        for row, title in enumerate(titles):
+            left.scatter(values[title], row + heights, s=9, color=colours[title], linewidth=0, zorder=3)
         if is_joined:
             for case, height in zip(values.to_numpy(), heights, strict=True):
                 left.plot(case, np.arange(len(titles)) + height, color="grey", alpha=0.25, linewidth=0.6, zorder=1)
@@ -104,13 +104,13 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
         if len(axes) > 1:
             right = axes[1]
             right.axvline(0, color="black", linewidth=0.8)
-            for place, title in enumerate(titles):
+            for row, title in enumerate(titles):
                 if title in tests:
                     found = tests[title].comparison
                     difference = values[title] - values[reference]
-                    right.scatter(difference, place + heights, s=9, color=colours[title], linewidth=0, alpha=0.7)
-                    right.plot([found.low, found.high], [place, place], color="black", linewidth=1.6)
-                    right.plot(found.mean_difference, place, "D", color="white", markeredgecolor="black")
+                    right.scatter(difference, row + heights, s=9, color=colours[title], linewidth=0, alpha=0.7)
+                    right.plot([found.low, found.high], [row, row], color="black", linewidth=1.6)
+                    right.plot(found.mean_difference, row, "D", color="white", markeredgecolor="black")
             right.set(xlabel=f"minus {_short(str(reference))}")
 
     kind = "patient" if "patient" in measured.levels else "case"

@@ -93,16 +93,16 @@ class Measured:
                 if ((volumes["dataset"] == dataset) & (volumes["subset"] == subset)).any():
                     yield dataset, subset
 
-    def places(self, dataset: str, subset: str) -> list[Where]:
+    def labels(self, dataset: str, subset: str) -> list[Where]:
         """Give the labels that have scores, in the order of the score files, which is that of dataset.json."""
         volumes = self.levels["volume"]
         rows = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == subset)]
         return [Where(dataset, subset, str(label)) for label in dict.fromkeys(rows["label"])]
 
     @property
-    def everywhere(self) -> list[Where]:
+    def all_labels(self) -> list[Where]:
         """All data sets, subsets and labels that have scores."""
-        return [where for block in self.blocks for where in self.places(*block)]
+        return [where for block in self.blocks for where in self.labels(*block)]
 
     def rows(self, level: str, where: Where, system: str | None = None) -> DataFrame:
         """Give the scores of a data set, subset and label, and of a system."""

@@ -143,7 +143,7 @@ def _page(collected: Collected, measured: Measured, missing: Table | None, secti
     )  # fmt: skip
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    cases = [f"{len(set(measured.rows('volume', measured.places(*block)[0])['case']))} {SUBSETS[block[1]]} ({block[0]})"
+    cases = [f"{len(set(measured.rows('volume', measured.labels(*block)[0])['case']))} {SUBSETS[block[1]]} ({block[0]})"
              for block in measured.blocks]  # fmt: skip
     return environment.get_template("page.html").render(
         spec=collected.spec, metric=measured.metric, missing=missing, sections=sections, cases=cases, script=script,

@@ -24,7 +24,7 @@ SEVERAL_LABELS = "The paper takes an organ and its lesion for one label; its num
 """What stands below too where a data set has several labels."""
 
 OUTSIDE = "(not in the paper)"
-"""What stands in the place of a row's name for systems that the paper does not have."""
+"""What stands instead of a row's name for systems that the paper does not have."""
 
 
 def paper_tables(measured: Measured, paper_table: str) -> list[Table]:
@@ -41,8 +41,8 @@ def paper_tables(measured: Measured, paper_table: str) -> list[Table]:
 
 
 def _paper_table(measured: Measured, paper_table: str, dataset: str, subset: str, published: str) -> Table | None:
-    places = measured.places(dataset, subset)
-    present = {title for where in places for title in measured.systems(where)}
+    labels = measured.labels(dataset, subset)
+    present = {title for where in labels for title in measured.systems(where)}
     systems = [each for each in measured.spec.trainers if each.title in present]
     metrics = [each for each in OVERLAP if paper_table in ("I", "II", "V") or each.published == "DSC"]
     rows: list[dict[str, Any]] = []
@@ -55,9 +55,9 @@ def _paper_table(measured: Measured, paper_table: str, dataset: str, subset: str
     if paper_table == "I":
         known += [(OUTSIDE, each) for each in systems if each.paper is None]
     for row, system in known:
-        for place, where in enumerate(places if system is not None else places[:1]):
+        for number, where in enumerate(labels if system is not None else labels[:1]):
             # The paper has one label: what it prints of it is not repeated for a lesion within the organ.
-            scores = PUBLISHED[paper_table].get(row, {}).get(published, {}) if place == 0 else {}
+            scores = PUBLISHED[paper_table].get(row, {}).get(published, {}) if number == 0 else {}
             cells: dict[str, Any] = {"The paper's row": row, "System here": system.title if system else "",
                      "Label": where.label if system else ""}  # fmt: skip
             for metric in metrics:
@@ -70,7 +70,7 @@ def _paper_table(measured: Measured, paper_table: str, dataset: str, subset: str
               for name in frame.columns if name.endswith(" mean")}  # fmt: skip
     layout |= {f"{name} [%]": f"{{{name}}}" for name in frame.columns if name.endswith(" published")}
     title = f"{_word(paper_table)}, {published}: published, and measured on {dataset}, {SUBSETS[subset]}"
-    notes = (NOT_THE_SAME, *((SEVERAL_LABELS,) if len(places) > 1 else ()))
+    notes = (NOT_THE_SAME, *((SEVERAL_LABELS,) if len(labels) > 1 else ()))
     return Table(slug("paper", _word(paper_table), dataset, SUBSETS[subset]), title, frame, layout, notes)
 
 

@@ -49,7 +49,7 @@ def overview(measured: Measured, hours: dict[tuple[str, str], float]) -> Table |
     metric, bold, notes = measured.metric, set[tuple[int, str]](), list[str]()
     rows: list[dict[str, Any]] = []
     level = measured.level_of(metric)
-    for where in measured.everywhere:
+    for where in measured.all_labels:
         reference, tests = measured.reference(where), measured.against(where, metric)
         found = {title: measured.summary(level, where, title, metric) for title in measured.systems(where)}
         best = best_of(measured, where, metric, {title: each.mean for title, each in found.items()})
@@ -110,7 +110,7 @@ def overall(measured: Measured, dataset: str, subset: str) -> list[Table]:
         metrics = tuple(METRICS.values()) if level == "volume" else OVERLAP
         rows: list[dict[str, Any]] = []
         bold = set()
-        for where in measured.places(dataset, subset):
+        for where in measured.labels(dataset, subset):
             present = [title for title in measured.systems(where) if len(measured.rows(level, where, title))]
             found = {(title, each): measured.summary(level, where, title, each)
                      for title in present for each in metrics}  # fmt: skip
@@ -143,7 +143,7 @@ def comparisons(measured: Measured, dataset: str, subset: str) -> list[Table]:
     """Make the tables of differences: every system against the reference in every metric, and all pairs in one."""
     against, pairs = [], []
     primary = measured.metric
-    for where in measured.places(dataset, subset):
+    for where in measured.labels(dataset, subset):
         reference = measured.reference(where)
         for metric in (primary, *(each for each in METRICS.values() if each != primary)):
             for title, test in measured.against(where, metric).items():
@@ -188,7 +188,7 @@ def folds(measured: Measured, dataset: str) -> Table | None:
     wide = means.unstack("fold").reindex(columns=[str(fold) for fold in spec.folds])
     wide = wide.rename(columns=lambda fold: f"Fold {fold}").assign(**{"SD of folds": wide.std(axis=1)}).reset_index()
     wide = wide.rename(columns={"system": "System", "label": "Label", "repeat": "Repeat"})
-    order = {title: place for place, title in enumerate(spec.titles)}
+    order = {title: number for number, title in enumerate(spec.titles)}
     wide = wide.sort_values(["System", "Repeat"], key=lambda each: each.map(order).fillna(each), kind="stable")
     title = f"{dataset}, validation: {metric.title} [{measured.unit(metric, dataset)}] per volume, means of folds"
     return Table(slug("folds", dataset), title, wide)

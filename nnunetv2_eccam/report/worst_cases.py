@@ -57,10 +57,10 @@ def worst_cases(collected: Collected, measured: Measured) -> list[WorstCase]:
         rows = volumes[volumes["dataset"] == dataset]
         means = rows.groupby(["subset", "label", "case"])[metric.column].mean().dropna()
         ordered = means.sort_values(ascending=metric.higher_is_better, kind="stable")
-        for place, (subset, label, case) in enumerate(ordered.index[:MOST_CASES]):
+        for number, (subset, label, case) in enumerate(ordered.index[:MOST_CASES]):
             own = rows[(rows["subset"] == subset) & (rows["case"] == case) & (rows["label"] == label)]
             key = (dataset, str(subset), str(label), str(case))
-            found.append(_worst_case(collected, measured, key, own, slug("worst", dataset, str(place + 1))))
+            found.append(_worst_case(collected, measured, key, own, slug("worst", dataset, str(number + 1))))
     return found
 
 

@@ -86,8 +86,8 @@ def _sums_by_fold(values: Array, unit: npt.NDArray[np.intp], fold_of_unit: npt.N
         inside = np.flatnonzero(fold_of_unit[unit] == fold)
         spread = _spread(values[inside])
         sums = [np.bincount(unit[inside], column, len(fold_of_unit)) for column in spread.T]
-        places: npt.NDArray[np.intp] = np.asarray(np.flatnonzero(fold_of_unit == fold), np.intp)
-        found.append((places, np.stack(sums, axis=1)[places].astype(np.float64)))
+        members: npt.NDArray[np.intp] = np.asarray(np.flatnonzero(fold_of_unit == fold), np.intp)
+        found.append((members, np.stack(sums, axis=1)[members].astype(np.float64)))
     return found
 
 
@@ -97,10 +97,10 @@ def _resample(systems: Sequence[list[Fold]], counts: Array, n: int, rng: np.rand
     means = []
     for folds in systems:
         total = np.zeros(n)
-        for places, sums in folds:
+        for members, sums in folds:
             trainings = sums.shape[1]
             drawn = rng.multinomial(trainings, np.full(trainings, 1 / trainings), size=n) / trainings
-            total += ((cases[:, places] @ sums) * drawn).sum(axis=1)
+            total += ((cases[:, members] @ sums) * drawn).sum(axis=1)
         means.append(total / (cases @ counts))
     return np.asarray(means[0] - means[1] if len(means) > 1 else means[0], np.float64)
 

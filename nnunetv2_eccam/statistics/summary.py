@@ -63,7 +63,7 @@ def summarise(
     defined: npt.NDArray[np.bool_] = np.asarray(np.isfinite(given).any(axis=1))
     kept = given[defined]
     means = np.nanmean(kept, axis=1) if len(kept) else np.zeros(0)
-    kept_cases, kept_folds = ([each[place] for place in np.flatnonzero(defined).tolist()] for each in (names, shared))
+    kept_cases, kept_folds = ([each[number] for number in np.flatnonzero(defined).tolist()] for each in (names, shared))
     interval = interval_of_mean([kept], kept_cases, kept_folds, confidence, n_bootstrap, seed)
     return Summary(*mean_and_sd(means), interval.low, interval.high, len(means), len(given))
 
