@@ -44,8 +44,10 @@ def _trainer(name: str) -> str:
         return f"trainers: {name} cannot be imported: {type(error).__name__}: {error}"
     network = getattr(getattr(trainer, "system", None), "network", "")
     module = importlib.import_module(network.rpartition(".")[0]) if network else None
+    needed = getattr(module, "segmentation_models_pytorch", None)  # of DeepLabV3+ and SegFormer
     try:
-        getattr(module, "segmentation_models_pytorch", str)(name)  # what DeepLabV3+ and SegFormer need besides
+        if needed:
+            needed(name)
     except UserError as error:
         return f"trainers: {error}"
     return ""

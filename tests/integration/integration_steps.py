@@ -110,15 +110,6 @@ class IntegrationTest:
         return {**bases, "nnUNet_extTrainer": str(TRAINERS), "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
 
 
-def in_order(configurations: Iterable[str]) -> list[str]:
-    """Put configurations in the order of their training: the second stage of a cascade needs all folds of the first.
-
-    A training of one fold of the cascade takes the first stage's segmentations of its training cases, which are the
-    validation cases of the other folds.
-    """
-    return [name for name in CONFIGURATIONS if name in configurations]
-
-
 def make_data(test: IntegrationTest) -> None:
     """Write Dataset004_Hippocampus."""
     for base in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):

@@ -20,7 +20,6 @@ from integration_steps import (
     PREVIOUS_STAGE,
     SCENARIOS,
     IntegrationTest,
-    in_order,
     write_options,
 )
 
@@ -62,7 +61,7 @@ def _test_of(given: argparse.Namespace) -> IntegrationTest:
     """
     if given.jobs < 1:
         raise UserError(f"--jobs is {given.jobs}; it must be 1 or more")
-    configurations = tuple(in_order(given.configurations))
+    configurations = tuple(name for name in CONFIGURATIONS if name in given.configurations)
     folds = tuple(sorted(set(given.folds)))
     for stage, before in PREVIOUS_STAGE.items():
         if stage in configurations and (before not in configurations or len(folds) < 5):
