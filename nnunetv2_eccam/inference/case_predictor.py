@@ -8,8 +8,9 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,13 @@ class CasePredictor(BatchedPredictor):
         results: list[Future[Any] | None] = []
         total = len(data_iterator) if isinstance(data_iterator, Sized) else None
         bar = tqdm(desc="cases", total=total, disable=not self.allow_tqdm)
-        with WorkBehind(num_processes_segmentation_export, AHEAD_BYTES) as writer, bar:
-            for group in self._groups(data_iterator):
+        # Closed whatever happens: an error's traceback keeps this frame, and threads that read would wait for ever.
+        with (
+            closing(self._groups(data_iterator)) as groups,
+            bar,
+            WorkBehind(num_processes_segmentation_export, AHEAD_BYTES) as writer,
+        ):
+            for group in groups:
                 cases = [item for item in group if not isinstance(item, Failure)]
                 logits = iter(self.predict_logits([item["data"] for item in cases]))
                 for item in group:
@@ -199,7 +205,7 @@ class CasePredictor(BatchedPredictor):
         self._raise_failed(given)
         return given
 
-    def _groups(self, items: Iterable[Any]) -> Iterator[list[Any]]:
+    def _groups(self, items: Iterable[Any]) -> Generator[list[Any], None, None]:
         """Take cases together until they fill some batches, within a bound of memory."""
         most = BATCHES_TOGETHER * (self.batch_size or largest_batch(self.device))
         heads = self.label_manager.num_segmentation_heads

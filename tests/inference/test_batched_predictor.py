@@ -1,4 +1,4 @@
-"""The batched predictor against nnU-Net's own: logits, files, how the batch is chosen, what happens without memory."""
+"""The batched predictor against nnU-Net's own: logits, how the batch is chosen, what happens without memory."""
 
 from __future__ import annotations
 
@@ -190,14 +190,6 @@ def test_threads_that_read_and_add_change_nothing(monkeypatch):
     assert_as_nnunets(Lopsided(), torch.randn(1, 9, 29, 40), PATCH[2], (0, 1), batch_size=8)
 
 
-def test_threads_are_used_where_the_network_is_on_another_device():
-    with batched_predictor._executor(True) as apart, batched_predictor._executor(False) as together:
-        assert isinstance(apart, ThreadPoolExecutor)
-        ahead = together.submit(sum, [1, 2])
-        assert ahead.done()
-        assert ahead.result() == 3
-
-
 def test_infinite_logits_are_refused_as_nnunet_refuses_them():
     class Huge(Lopsided):
         def forward(self, x):
@@ -240,14 +232,6 @@ def test_batches_hold_whole_tiles_or_copies_of_one(batch_size, axes, expected):
     network = Lopsided()
     assert_as_nnunets(network, torch.randn(1, 5, 16, 24), PATCH[2], axes, batch_size)
     assert network.batches == expected
-
-
-def test_mirrored_copies_of_several_tiles_share_a_batch_as_far_as_it_goes():
-    network = Lopsided()
-    predictor = predictor_of(BatchedPredictor, network, PATCH[2], (0, 1))
-    predictor._choice = BatchChoice(64, fixed=8)
-    predictor._internal_maybe_mirror_and_predict(torch.randn(3, 1, 16, 24))
-    assert network.batches == [6, 6]
 
 
 def drive(choice: BatchChoice, pace, used=lambda n: n, memory=1e9, images=1) -> list[int]:
@@ -312,14 +296,6 @@ def test_only_full_batches_are_measured():
     choice.finish_image()  # this one had a single sample, and the next ones may, too
     assert choice.settled
     assert choice.size == 1
-
-
-def test_a_given_batch_size_is_not_measured():
-    choice = BatchChoice(largest=8, fixed=12)
-    assert choice.settled
-    choice.record(12, 1.0, 1e12, 1.0)
-    choice.start_image(memory=1.0)
-    assert choice.size == 12
 
 
 def test_the_predictor_takes_the_size_that_its_clock_prefers(monkeypatch):
@@ -502,13 +478,6 @@ def test_a_part_of_a_batch_is_filled_up_to_few_sizes(device, compiled, samples, 
     predictor._choice = BatchChoice(64, fixed=19)  # four whole tiles
     predictor.device = torch.device(device)
     assert predictor._padded_length(samples, compiled) == length
-
-
-def test_filling_changes_no_logits(monkeypatch):
-    monkeypatch.setattr(BatchedPredictor, "_padded_length", lambda self, samples, compiled: self._full_batch)
-    network = Lopsided()
-    assert_as_nnunets(network, torch.randn(1, 5, 16, 24), PATCH[2], (0, 1), batch_size=8)
-    assert network.batches == [8, 8, 8]
 
 
 def test_what_layers_write_is_counted_where_no_allocator_counts():

@@ -321,5 +321,10 @@ def test_a_bug_while_predicting_is_not_called_the_users_fault(model, images, tmp
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(BatchedPredictor, "_internal_maybe_mirror_and_predict", broken)
-    with pytest.raises(RuntimeError, match="a bug"):
-        command.main(words_for(images, tmp_path / "out"))
+    monkeypatch.setattr(case_predictor, "BATCHES_TOGETHER", 1)
+    monkeypatch.setattr(case_predictor, "AHEAD_BYTES", 1)
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match="a bug") as error:
+        command.main(["--batch-size", "1", *words_for(images, tmp_path / "out")])
+    # While the traceback is kept, too: Python waits for threads when it ends.
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.is_alive()], error
