@@ -20,8 +20,6 @@ from nnunetv2_eccam.overlay import colours
 from nnunetv2_eccam.overlay.page import (
     LEGEND,
     PAGE_WIDTH_MM,
-    mark_directions,
-    name_row,
     new_page,
     outline,
     plain_settings,
@@ -160,15 +158,13 @@ def _draw(rows: HeatRows, case: str, per_slice: bool, width_mm: float, dpi: int)
     titles = ["image", *([] if rows.reference is None else ["reference"]), *rows.heat]
     ratio = rows.image.shape[1] * rows.view.aspect / rows.image.shape[2]
     page = new_page(titles, [ratio] * len(rows.indices), width_mm, dpi)
-    inches = float(page.figure.get_figwidth()) / len(titles)
     shared = {title: colour_range(heat, rows.seen) for title, heat in rows.heat.items()}
-    for row, panels in enumerate(page.panels):
-        image = rows.image[row]
-        name_row(panels[0], "", f"slice {rows.numbers[row]}" if rows.view.numbered else "", ratio * inches)
+    for row, image in enumerate(rows.image):
+        panels = page.begin_row(row, rows.view, image, "", rows.numbers[row])
         for panel in panels:
-            show(panel, rows.view, image)
             write_above(panel, "")
-        mark_directions(panels[0], rows.view, image.shape, inches)
+        for panel in panels[1:]:
+            show(panel, rows.view, image)
         if rows.reference is not None:
             labels = [int(label) for label in np.unique(rows.reference) if label]
             shown = {label: colours.LABELS[n % len(colours.LABELS)] for n, label in enumerate(labels)}

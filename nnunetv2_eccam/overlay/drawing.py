@@ -15,8 +15,6 @@ from nnunetv2_eccam.overlay.page import (
     LEGEND,
     LETTER,
     Page,
-    mark_directions,
-    name_row,
     new_page,
     outline,
     plain_settings,
@@ -57,11 +55,8 @@ def draw(rows: Sequence[Row], options: Overlay, names: Mapping[int, str]) -> Fig
     page = new_page(titles, ratios, options.width_mm, options.dpi)
     shown = _label_colours(rows, options)
     has_figures = any(row.dice for row in rows)
-    inches = float(page.figure.get_figwidth()) / len(titles)
-    for row, panels, ratio in zip(rows, page.panels, page.ratios, strict=True):
-        name_row(panels[0], row.case, f"slice {row.number}" if row.view.numbered else "", ratio * inches)
-        show(panels[0], row.view, row.image)
-        mark_directions(panels[0], row.view, row.image.shape, inches)
+    for place, row in enumerate(rows):
+        panels = page.begin_row(place, row.view, row.image, row.case, row.number)
         if row.reference is not None:
             _draw_labels(panels[1], row, row.reference, options, shown, is_reference=True)
         first = len(panels) - len(row.predictions)

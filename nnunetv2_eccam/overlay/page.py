@@ -57,6 +57,15 @@ class Page:
     footer: Axes
     layout: LayoutEngine
 
+    def begin_row(self, row: int, view: View, image: npt.NDArray[Any], case: str, number: int) -> npt.NDArray[Any]:
+        """Show a slice in a row's first panel, with its name, directions and scale, and give the row's panels."""
+        first, inches = self.panels[row, 0], float(self.figure.get_figwidth()) / self.panels.shape[1]
+        name = [fitted(case, self.ratios[row] * inches, FIGURES), f"slice {number}" if view.numbered else ""]
+        first.set_ylabel("\n".join(filter(None, name)), fontsize=FIGURES, labelpad=2, parse_math=False)
+        show(first, view, image)
+        mark_directions(first, view, image.shape, inches)
+        return np.asarray(self.panels[row])
+
     def finish(self, notes: Sequence[str]) -> Figure:
         """Write sentences below, and give the page the height at which every panel has its proportions."""
         self.figure.supxlabel("\n".join(notes), fontsize=NOTES, color="0.25", wrap=True, parse_math=False)
@@ -109,12 +118,6 @@ def write_above(panel: Axes, text: str) -> None:
     """Write a line of figures above a panel, below its column's title; a blank keeps the room."""
     panel.xaxis.set_label_position("top")
     panel.set_xlabel(text or " ", fontsize=FIGURES, labelpad=2, parse_math=False)
-
-
-def name_row(panel: Axes, case: str, line: str, inches: float) -> None:
-    """Write a case's name and a further line along a row's first panel, which is so many inches high."""
-    text = "\n".join(part for part in (fitted(case, inches, FIGURES), line) if part)
-    panel.set_ylabel(text, fontsize=FIGURES, labelpad=2, parse_math=False)
 
 
 def outline(panel: Axes, mask: npt.NDArray[np.bool_], colour: Any, width: float) -> None:
