@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the verb; it parses its words itself, since nearly all of them are nnU-Net's to parse.
+    """Run the command; it parses its words itself, since nearly all of them are nnU-Net's to parse.
 
     Args:
-        words: what follows the verb.
+        words: what follows the command.
 
     Raises:
         UserError: an input is missing or wrong.
@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _own_parser() -> argparse.ArgumentParser:
-    """Make the parser of this verb's own option; an abbreviation may be meant for nnU-Net's parser."""
+    """Make the parser of this command's own option; an abbreviation may be meant for nnU-Net's parser."""
     parser = argparse.ArgumentParser(prog="nnUNetv2_eccam predict", add_help=False, allow_abbrev=False)
     parser.add_argument("--batch-size", type=_positive, metavar="N")
     return parser

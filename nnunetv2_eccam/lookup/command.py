@@ -12,7 +12,7 @@ from nnunetv2_eccam.lookup.hook import TRAINER_FOLDER
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: the verb has no options."""
+    """Add nothing: the command has no options."""
 
 
 def run(arguments: argparse.Namespace) -> int:  # noqa: ARG001

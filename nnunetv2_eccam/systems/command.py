@@ -26,7 +26,7 @@ RECIPE_TITLES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verb's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("--table", choices=TABLES, help="only the systems of this table of the paper")
     parser.add_argument("--recipe", choices=RECIPES, help="only the trainers of this recipe (default: both)")
     shown = parser.add_mutually_exclusive_group()

@@ -81,7 +81,7 @@ def custom(tmp_path: Path, **entry) -> str:
 
 
 def fails(capsys, *arguments: str) -> str:
-    """Run the verb, expect one line on standard error and exit code 1, and give that line."""
+    """Run the command, expect one line on standard error and exit code 1, and give that line."""
     assert main(["plans", *arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("nnUNetv2_eccam plans: error: ")
