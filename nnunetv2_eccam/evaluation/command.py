@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_scores(scores, path)
     interval = Interval(arguments.confidence, arguments.bootstrap, arguments.seed)
     print(table(scored, interval), remarks(scored, interval), sep="\n\n")
-    if scored.slices is not None:
+    if scored.has_slices:
         print(f"Slices are along {'zyx'[axis]} ({reason})")
     if left := sorted(set(references) - set(volumes["case"])):
         print(f"Not scored, as asked: {len(left)} of {len(references)} references ({', '.join(left)})")

@@ -31,6 +31,11 @@ class Scores(NamedTuple):
     patients: pandas.DataFrame | None
     group: str | None
 
+    @property
+    def has_slices(self) -> bool:
+        """Whether any case has several slices; of flat images, the slices are the cases."""
+        return self.slices is not None and bool(self.slices.duplicated(["case", "label"]).any())
+
 
 class Line(NamedTuple):
     """One line of the table."""
@@ -55,7 +60,7 @@ def _lines(scores: Scores, interval: Interval) -> Iterator[Line]:
         unit, tolerance = "/".join(dict.fromkeys(rows["unit"])), float(rows["nsd_tolerance"].iloc[0])
         for column, name in (OVERLAP | {"hd95": f"HD95 ({unit})", "nsd": f"NSD at {tolerance:g} {unit}"}).items():
             yield Line(label, name, summary(rows, column), "cases")
-        if scores.slices is not None:
+        if scores.slices is not None and scores.has_slices:
             parts = scores.slices[(scores.slices["label"] == label) & (scores.slices["tp"] + scores.slices["fn"] > 0)]
             for column, name in OVERLAP.items():
                 yield Line(label, f"{name} per slice", summary(parts, column), "slices")
@@ -92,7 +97,7 @@ def remarks(scores: Scores, interval: Interval) -> str:
     units = "cases" if patients is None else "patients"
     count = volumes["case"].nunique() if patients is None else patients["patient"].nunique()
     words = [f"CI: of the mean, bootstrap over {units} ({interval.n_bootstrap} resamples, seed {interval.seed})"]
-    if scores.slices is not None:
+    if scores.has_slices:
         words.append(f"Per slice: the slices that hold the structure in the reference; the CI resamples whole {units}")
     if patients is not None:
         words.append("Per patient: of the voxels of all its cases together")

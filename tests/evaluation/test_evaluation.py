@@ -372,6 +372,7 @@ class TestGeometry:
         printed = capsys.readouterr().out
         assert "HD95 (px)" in printed
         assert "NSD at 2 px" in printed
+        assert "per slice" not in printed
         assert "mm" not in printed.replace("in mm", "")
 
     def test_ignored_voxels_count_for_nothing(self, tmp_path):
