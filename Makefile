@@ -21,7 +21,7 @@ help:
 	@echo 'make docs      install, then the documentation in site/; a broken link is an error'
 	@echo 'make dist      install, then wheel and source archive in dist/, checked'
 	@echo 'make benchmark install, then speed and memory beside nnU-Net'"'"'s own network'
-	@echo 'make gpu       install, then all figures that need a GPU, in six minutes (docs/speed.md)'
+	@echo 'make gpu       install, then all figures that need a GPU, in six minutes (docs/reference/speed.md)'
 	@echo 'make clean     remove the virtual environment, caches and what is built'
 	@echo 'PYTHON=python3.12 chooses the interpreter; WORK_DIR=... the demonstration'"'"'s folder.'
 
@@ -85,7 +85,7 @@ dist: install
 benchmark: install
 	$(BIN)/python -m benchmarks.speed
 
-# On a machine with a GPU: all figures that need one. Where nothing can be installed, see docs/speed.md.
+# On a machine with a GPU: all figures that need one. Where nothing can be installed, see docs/reference/speed.md.
 gpu: install
 	$(BIN)/python -m benchmarks.gpu
 

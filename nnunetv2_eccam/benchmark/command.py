@@ -7,7 +7,7 @@
 Trains every system on every fold of every data set, scores nnU-Net's validation, predicts and scores test images
 that have labels, and writes FOLDER/report/index.html. What is there is not made again: neither trainings in
 nnUNet_results, nor what an earlier run has finished. Options win over SPEC.yaml. Snakemake runs it: any other
-option is passed on to it, as --dry-run, --summary or --profile=cluster. See docs/benchmark.md.
+option is passed on to it, as --dry-run, --summary or --profile=cluster. See docs/how-to/benchmark.md.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--published", action="store_true", help="the numbers that the paper prints, in percent")
     shown.add_argument("--names", action="store_true", help="the names alone")
-    shown.add_argument("--markdown", action="store_true", help="as the table of docs/systems.md")
+    shown.add_argument("--markdown", action="store_true", help="as the table of docs/reference/systems.md")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def markdown_lines(systems: Sequence[System]) -> Iterator[str]:
-    """Lay the systems out as the table of ``docs/systems.md``."""
+    """Lay the systems out as the table of ``docs/reference/systems.md``."""
     yield "| paper | `-tr`, nnU-Net's recipe | `-tr`, the paper's recipe | what |"
     yield "| --- | --- | --- | --- |"
     for system in systems:

@@ -56,7 +56,7 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
     supervision: ClassVar[Supervision] = "dice_ce_all"
     """Which outputs are supervised by which term; see :class:`SideOutputLoss`. Dice and cross-entropy on
     every output, by measurement: the paper's split, Dice on the prediction and cross-entropy on the side
-    outputs, was behind by 0.04 of Dice under nnU-Net's recipe (docs/decisions.md)."""
+    outputs, was behind by 0.04 of Dice under nnU-Net's recipe (docs/concepts/decisions.md)."""
 
     alpha: ClassVar[float | None] = None
     """Eq. 17's weight of Dice, or None for the plain sum."""

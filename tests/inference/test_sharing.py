@@ -1,4 +1,4 @@
-"""A trained model is exported, installed elsewhere and predicts there what it predicts here (docs/share.md)."""
+"""A trained model is exported, installed elsewhere and predicts there what it predicts here (docs/how-to/share.md)."""
 
 from __future__ import annotations
 

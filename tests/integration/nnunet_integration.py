@@ -1,4 +1,4 @@
-"""nnU-Net's integration test with EC-CaM-UNet: see docs/integration.md.
+"""nnU-Net's integration test with EC-CaM-UNet: see docs/reference/integration.md.
 
   python tests/integration/nnunet_integration.py --work-dir DIR [--jobs 2]
 

@@ -268,5 +268,5 @@ def test_the_docs_have_the_table_as_the_command_prints_it(capsys):
     from pathlib import Path
 
     assert main(["trainers", "--markdown"]) == 0
-    docs = Path(__file__).resolve().parents[2] / "docs" / "systems.md"
+    docs = Path(__file__).resolve().parents[2] / "docs" / "reference" / "systems.md"
     assert capsys.readouterr().out in docs.read_text(encoding="utf-8")
