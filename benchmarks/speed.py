@@ -6,7 +6,8 @@
 Every ratio is of two networks with the same stages, widths, patch, batch and norm, timed in turn in one run.
 The floor is the sum over the forward pass's convolutions, attention and norms of the time that its multiply-adds would
 take at the rate of a plain 3x3 convolution of the stage's width on the stage's map, or its bytes at the rate of a copy,
-whichever is longer; both rates are measured in the same run. docs/reference/speed.md says what is in it, and what was found.
+whichever is longer; both rates are measured in the same run. docs/reference/speed.md says what is in it, and what was
+found.
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ def test_a_data_set_may_be_none_of_the_papers_whatever_its_name():
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("path", [DOCS / "how-to" / "benchmark_example.yaml", *sorted((DOCS / "results").glob("*.yaml"))], ids=str)
+@pytest.mark.parametrize(
+    "path", [DOCS / "how-to" / "benchmark_example.yaml", *sorted((DOCS / "results").glob("*.yaml"))], ids=str
+)
 def test_the_specifications_in_the_docs_are_valid(path):
     spec = read_spec({key: value for key, value in read_yaml(path).items() if key != "work_dir"}, path.name)
     assert len(spec.trainers) > 1
