@@ -167,7 +167,7 @@ def network_rows(run: Run, plan_name: str, kind: str, compiled: bool) -> Iterato
     amp = run.device.type == "cuda"
     called: list[Any] = list(networks)
     if compiled:
-        torch._dynamo.reset()  # type: ignore[no-untyped-call]  # else it counts other rows' networks, and gives up
+        torch._dynamo.reset()  # else it counts other rows' networks, and gives up
         backend = "inductor" if amp else "aot_eager"  # on a CPU compiling takes minutes, and shows nothing
         called = [torch.compile(network, backend=backend) for network in networks]
     what = f"{kind}, {plan_name}, batch {plan.batch}{', compiled' if compiled else ''}"
