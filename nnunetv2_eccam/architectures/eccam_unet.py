@@ -15,17 +15,13 @@ from nnunetv2_eccam.architectures.decoder import Decoder
 from nnunetv2_eccam.architectures.encoder import Encoder, begin_as_identity
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
 from nnunetv2_eccam.architectures.unet_plan import Downsampling, ResidualBlocks, UNetPlan
-from nnunetv2_eccam.blocks.cbam import CBAM
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation, Upsampling
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu, Fusion
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
-from nnunetv2_eccam.blocks.convolution import LayerOps
+from nnunetv2_eccam.blocks.compared_attention import ComparedAttention, make_compared_attention
 from nnunetv2_eccam.blocks.enhanced_convolution import BranchForm, BranchInit, EnhancedConvolution
 from nnunetv2_eccam.blocks.multi_scale import PAPER_DILATIONS, MultiScale, Rate
 from nnunetv2_eccam.blocks.spatial_correlation import AttentionScale, SpatialCorrelation
-from nnunetv2_eccam.blocks.squeeze_excitation import SqueezeExcitation
-
-ComparedAttention = Literal["SE", "CBAM"]
 
 CONVS_IN_PLACE_OF_BLOCKS = 2
 """Convolutions a stage where a network cannot follow a plan's residual blocks."""
@@ -205,7 +201,7 @@ class ECCaMUNet(PadsToMultiple):
             channels, ops = plan.features_per_stage[stage], plan.ops
             attention: nn.Module | None = None
             if compared_attention is not None:
-                attention = _compared(compared_attention, channels, ops)
+                attention = make_compared_attention(compared_attention, channels, ops)
             elif channel_correlation or spatial_correlation:
                 attention = CollaborativeAttention(
                     ChannelCorrelation(channels, ops, correlation_channels, correlation_upsampling)
@@ -302,11 +298,3 @@ def stages_with_attention(where: AttentionStages, strides: Sequence[Sequence[int
     if not stages or stages[0] < 0 or stages[-1] > deepest:
         raise ValueError(f"attention_stages must be stages from 0 to {deepest}, got {list(where)}")
     return stages
-
-
-def _compared(name: ComparedAttention, channels: int, ops: LayerOps) -> nn.Module:
-    if name == "SE":
-        return SqueezeExcitation(channels, ops)
-    if name == "CBAM":
-        return CBAM(channels, ops)
-    raise ValueError(f"compared_attention must be 'SE', 'CBAM' or None, got {name!r}")

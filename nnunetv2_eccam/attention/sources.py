@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.compared.attention_unet import AttentionGate
 from nnunetv2_eccam.architectures.compared.da_net import PositionAttention
-from nnunetv2_eccam.blocks.cbam import CBAM
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
+from nnunetv2_eccam.blocks.compared_attention import CBAM, SqueezeExcitation
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
-from nnunetv2_eccam.blocks.squeeze_excitation import SqueezeExcitation
 
 VALUES_AT_ONCE = 1 << 22
 """Entries of a map between positions that are held at a time: 16 MB in single precision."""

@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nnunetv2_eccam.blocks.cbam import CBAM
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
+from nnunetv2_eccam.blocks.compared_attention import CBAM, SqueezeExcitation
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
 from nnunetv2_eccam.blocks.multi_scale import DilatedConvolution, MultiScale, dilations_for
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
-from nnunetv2_eccam.blocks.squeeze_excitation import SqueezeExcitation
 
 BATCH_NORM_2D = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, {"eps": 1e-5}, nonlin=nn.ReLU)
 INSTANCE_NORM_2D = LayerOps(nn.Conv2d, True, nn.InstanceNorm2d, {"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU)

@@ -11,8 +11,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
-from nnunetv2_eccam.architectures.compared.optional import segmentation_models_pytorch
+from nnunetv2_eccam.architectures.compared.network import (
+    BackboneNetwork,
+    segmentation_layer,
+    segmentation_models_pytorch,
+)
 
 OUTPUT_STRIDE = 16
 """The image's size over that of the encoder's last map."""

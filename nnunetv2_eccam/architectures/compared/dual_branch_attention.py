@@ -33,7 +33,7 @@ from nnunetv2_eccam.architectures.compared.network import UNetFamily
 from nnunetv2_eccam.architectures.decoder import Decoder
 from nnunetv2_eccam.architectures.encoder import Encoder
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
-from nnunetv2_eccam.blocks.cbam import CBAM
+from nnunetv2_eccam.blocks.compared_attention import CBAM
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
 N_SCALES = 3

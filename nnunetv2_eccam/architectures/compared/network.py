@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
 
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.errors import UserError
+
+_MODULE = "segmentation_models_pytorch"
 
 
 def segmentation_layer(layer: nn.Module) -> nn.Sequential:
@@ -21,6 +25,25 @@ def segmentation_layer(layer: nn.Module) -> nn.Sequential:
     begins anew; all else must fit (``nnunetv2.run.load_pretrained_weights``).
     """
     return nn.Sequential(OrderedDict(seg_layers=layer))
+
+
+def segmentation_models_pytorch(needed_by: str) -> Any:
+    """Import segmentation_models_pytorch: late, since few need it and it is slow to import.
+
+    Args:
+        needed_by: the network, as the error names it.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(_MODULE)
+    except ModuleNotFoundError as error:
+        if error.name != _MODULE:
+            raise  # it is there, but something that it needs itself is not: that message says more
+        raise UserError(
+            f"{needed_by} needs segmentation-models-pytorch: pip install 'nnunetv2-eccam[compared]'"
+        ) from error
 
 
 class ComparedNetwork(PadsToMultiple):

@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
-from nnunetv2_eccam.architectures.compared.optional import segmentation_models_pytorch
+from nnunetv2_eccam.architectures.compared.network import (
+    BackboneNetwork,
+    segmentation_layer,
+    segmentation_models_pytorch,
+)
 
 
 class EfficientSelfAttention(nn.Module):

@@ -1,15 +1,53 @@
-"""Convolutional block attention, CBAM: channel, then spatial attention, compared with in Table V."""
+"""The attentions that Table V compares with: squeeze-and-excitation, SE, and convolutional block attention, CBAM."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.blocks.convolution import LayerOps
-from nnunetv2_eccam.blocks.squeeze_excitation import REDUCTION
+
+ComparedAttention = Literal["SE", "CBAM"]
+
+REDUCTION = 16
+"""The reduction that SE's paper (section 6.1) and CBAM's use throughout."""
 
 KERNEL = 7
-"""Width of the spatial attention's kernel (CBAM's paper, section 3, eq. 3)."""
+"""Width of CBAM's spatial attention's kernel (its paper, section 3, eq. 3)."""
+
+
+class SqueezeExcitation(nn.Module):
+    """``sigmoid(W2 relu(W1 mean(F))) * F``: channel weights from two dense layers (Hu et al., CVPR 2018, eq. 2-4).
+
+    Args:
+        channels: C of the input and the output.
+        ops: the operators; only their number of dimensions matters.
+        reduction: C over the width of the hidden layer, which is at least 1.
+
+    Shape:
+        ``(B, C, *spatial)`` to the same.
+    """
+
+    def __init__(self, channels: int, ops: LayerOps, reduction: int = REDUCTION) -> None:
+        super().__init__()
+        ones = [1] * ops.dimension
+        hidden = max(1, channels // reduction)
+        self.squeeze = ops.conv(channels, hidden, ones, bias=True)
+        self.nonlin = nn.ReLU()
+        self.excite = ops.conv(hidden, channels, ones, bias=True)
+
+    def channel_weights(self, features: Tensor) -> Tensor:
+        """Give the channels' weights, in (0, 1), ``(B, C)``."""
+        axes = list(range(2, features.ndim))
+        weights: Tensor = self.excite(self.nonlin(self.squeeze(features.mean(axes, keepdim=True)))).sigmoid()
+        return weights.flatten(1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Weight each channel."""
+        weights = self.channel_weights(features)
+        return features * weights.view(*weights.shape, *[1] * (features.ndim - 2))
 
 
 class CBAM(nn.Module):
@@ -54,3 +92,16 @@ class CBAM(nn.Module):
         weights = self.channel_weights(features)
         weighted = features * weights.view(*weights.shape, *[1] * (features.ndim - 2))
         return weighted * self.spatial_weights(weighted)
+
+
+def make_compared_attention(name: ComparedAttention, channels: int, ops: LayerOps) -> nn.Module:
+    """Make one of them.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name == "SE":
+        return SqueezeExcitation(channels, ops)
+    if name == "CBAM":
+        return CBAM(channels, ops)
+    raise ValueError(f"compared_attention must be 'SE', 'CBAM' or None, got {name!r}")
