@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunetv2_eccam.benchmark.run_snakemake import check_options, run_snakemake
-from nnunetv2_eccam.benchmark.spec import Spec, read_spec, read_spec_of, read_yaml
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from nnunetv2_eccam.benchmark.datasets import Dataset
+    from nnunetv2_eccam.benchmark.spec import Spec
 
 SNAKEFILE = Path(__file__).with_name("workflow") / "Snakefile"
 OWN = ("logs", "predictions", "scores", "records", "report", "jobs")
@@ -41,6 +41,8 @@ def main(words: Sequence[str]) -> int:
         UserError: an option or the specification is wrong, or jobs have failed.
     """
     given, snakemake_options = _parser().parse_known_args(words)
+    from nnunetv2_eccam.benchmark.spec import read_spec, read_spec_of  # which needs pydantic, unlike -h
+
     if snakemake_options and snakemake_options[0].endswith((".yaml", ".yml")):
         given.spec = Path(snakemake_options.pop(0))
     if snakemake_options:
@@ -103,6 +105,8 @@ def _content(given: argparse.Namespace) -> tuple[dict[str, Any], str, Path]:
     written: dict[str, Any] = {}
     source, work = "the options", given.work_dir
     if given.spec:
+        from nnunetv2_eccam.benchmark.spec import read_yaml
+
         written, source = read_yaml(given.spec), str(given.spec)
         beside = given.spec.parent / str(written.pop("work_dir", f"{given.spec.stem}_benchmark"))
         work = work or beside
