@@ -199,15 +199,17 @@ class EnhancedConvolution(nn.Module):
         return sum_kernels(self._kernels(), scales), bias
 
     def train(self, mode: bool = True) -> EnhancedConvolution:
-        """Switch between training and inference, and forget the kernel that inference keeps."""
-        self._kept = None
+        """Switch between training and inference; training forgets the kernel that inference keeps."""
+        if mode:
+            self._kept = None
         return super().train(mode)
 
     def _kernel_of_inference(self) -> tuple[Tensor, Tensor | None]:
         """Give the one kernel and bias, made once for as long as nothing that they are made of changes."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_traced():
+            return self._one_kernel()
         made_of = [*self.parameters(), *self.buffers()]
-        kept = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or is_traced())
-        if not kept or any(tensor.is_inference() for tensor in made_of):
+        if any(tensor.is_inference() for tensor in made_of):  # which have no versions
             return self._one_kernel()
         versions = [(tensor.data_ptr(), tensor._version) for tensor in made_of]
         if self._kept is None or self._kept[0] != versions:
