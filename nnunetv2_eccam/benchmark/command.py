@@ -63,13 +63,18 @@ def main(words: Sequence[str]) -> int:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             variables = pool.submit(_check, spec, datasets).result()
     _open_work_folder(work, spec)
-    code = run_snakemake(SNAKEFILE, work, [*_options(spec, variables), *snakemake_options], variables)
+    part = work / ".report_of_a_part"  # which Snakemake takes for the whole
+    again = ["--forcerun", "report"] if part.exists() else []
+    code = run_snakemake(SNAKEFILE, work, [*_options(spec, variables), *again, *snakemake_options], variables)
     if code == 130:
         raise KeyboardInterrupt
     if code:
         if not is_dry and any((work / "scores").rglob("fold_*_volume.csv")):
             _write_report(work, spec)
+            part.touch()
         raise UserError("not all jobs are done; see above. When the cause is mended, the same command goes on")
+    if not is_dry:
+        part.unlink(missing_ok=True)
     return 0
 
 
