@@ -95,7 +95,9 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
                         width=0.6, boxprops={"alpha": 0.35}, showmeans=True,
                         meanprops={"marker": "D", "markerfacecolor": "white", "markeredgecolor": "black"})  # fmt: skip
         for row, title in enumerate(titles):
-            left.scatter(values[title], row + heights, s=9, color=colours[title], linewidth=0, zorder=3)
+            # Undefined values are left out: matplotlib cannot place a system that has no others on an axis of names.
+            known = values[title].notna().to_numpy()
+            left.scatter(values[title][known], (row + heights)[known], s=9, color=colours[title], linewidth=0, zorder=3)
         if is_joined:
             for case, height in zip(values.to_numpy(), heights, strict=True):
                 left.plot(case, np.arange(len(titles)) + height, color="grey", alpha=0.25, linewidth=0.6, zorder=1)
@@ -108,7 +110,9 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
                 if title in tests:
                     found = tests[title].comparison
                     difference = values[title] - values[reference]
-                    right.scatter(difference, row + heights, s=9, color=colours[title], linewidth=0, alpha=0.7)
+                    known = difference.notna().to_numpy()
+                    right.scatter(difference[known], (row + heights)[known], s=9, color=colours[title], linewidth=0,
+                                  alpha=0.7)  # fmt: skip
                     right.plot([found.low, found.high], [row, row], color="black", linewidth=1.6)
                     right.plot(found.mean_difference, row, "D", color="white", markeredgecolor="black")
             right.set(xlabel=f"minus {_short(str(reference))}")

@@ -135,6 +135,14 @@ def is_number(text: str) -> bool:
     return re.fullmatch(r"-?\d+(\.\d*)?(e-?\d+)?", text or "") is not None
 
 
+def test_a_system_that_predicts_nothing_at_all_is_drawn_without_its_undefined_distances(tmp_path, at_home):
+    work = WorkFolder(tmp_path, (SMALL,), statistics={"bootstrap": 50})
+    at_home(tmp_path)
+    work.write(change=lambda row: empty_prediction(row) if row.pop("system") == 0 else row)
+    figures = {path.name for path in (write_report(work.work).parent / "figures").iterdir()}
+    assert "values_dataset002_heart_val_left_atrium_hd95.svg" in figures
+
+
 def test_every_figure_is_a_file_that_needs_nothing_else(page):
     html = page.read_text()
     files = sorted((page.parent / "figures").iterdir())
