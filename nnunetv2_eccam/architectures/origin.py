@@ -156,7 +156,7 @@ def explanation(found: Origin | None, here: Origin | None, given: Iterable[str] 
         return (
             f"{trained}. Up to 0.1.0 this package put two convolutions a stage in place of a plan's residual blocks; "
             "now it builds the plan's residual encoder, which these weights are not of. Predict and continue with "
-            "nnunetv2-eccam 0.1.0 (pip install nnunetv2-eccam==0.1.0), or train anew"
+            "nnunetv2-eccam 0.1.0, in an environment of its own, or train anew"
         )
     if differences := _differences(found, here):
         trained += f"; they differ in {', '.join(differences)}"

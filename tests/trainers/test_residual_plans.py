@@ -112,7 +112,7 @@ def test_weights_of_0_1_0_are_refused_with_what_changed(planned):
     with pytest.raises(CheckpointMismatch, match=r"Up to 0\.1\.0 this package put two convolutions a stage") as error:
         network.load_state_dict(weights)
     assert "\n" not in str(error.value)
-    assert "pip install nnunetv2-eccam==0.1.0" in str(error.value)
+    assert "nnunetv2-eccam 0.1.0" in str(error.value)
 
 
 def test_the_plans_verb_adds_residual_configurations_to_residual_plans(planned, nnunet_base, small_dataset, capsys):
