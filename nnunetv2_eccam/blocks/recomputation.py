@@ -63,7 +63,7 @@ def concatenate(maps: Sequence[Tensor]) -> Tensor:
 
 def sum_kernels(kernels: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> Tensor:
     """Add kernels, each times its scale, at the centre of the first, which is the largest."""
-    if len(kernels) == 1:
+    if len(kernels) == 1 and not scales:
         return kernels[0]
     if is_traced():
         return _padded_sum(kernels, scales)

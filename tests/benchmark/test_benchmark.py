@@ -64,7 +64,7 @@ def test_what_is_there_is_not_made_again(tiny, finished):
     (tiny.folder / "other.yaml").write_text("trainers: TinyA\nwork_dir: work\nevaluation: {nsd_tolerance_mm: 1}\n")
     output = tiny.run(str(tiny.folder / "other.yaml"))
     scores = read_scores(tiny.file("scores", "TinyA", "fold_0_volume.csv"), VOLUME_COLUMNS)
-    assert scores.nsd_tolerance_mm.unique() == [1]
+    assert scores.nsd_tolerance.unique() == [1]
     assert "rule train" not in output
     assert log.read_text() == before
     assert "rule score" in tiny.run("-tr", "TinyA", "--dry-run", "--forcerun", "score"), "Snakemake's options pass"
