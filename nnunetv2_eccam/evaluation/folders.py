@@ -66,10 +66,11 @@ def score_folder(
         more = [f"(and {len(errors) - NAMED} more cases)"] if len(errors) > NAMED else []
         raise UserError("\n".join([*errors[:NAMED], *more]))
     done = [each for each in scored if not isinstance(each, UserError)]
-    return tuple(
+    volumes, slices = (
         score_table((row for each in done for row in each[which]), columns)
         for which, columns in enumerate((VOLUME_COLUMNS, SLICE_COLUMNS))
-    )  # type: ignore[return-value]
+    )
+    return volumes, slices
 
 
 def cases_in(folder: Path, file_ending: str, what: str) -> dict[str, Path]:
