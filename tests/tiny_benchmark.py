@@ -55,6 +55,8 @@ class TinyBenchmark:
             target.mkdir()
             shutil.copy(folder / "raw" / NAME / f"{part}Tr" / f"case_0{ending}", target / f"test_0{ending}")
         plans_file = folder / "preprocessed" / NAME / "nnUNetPlans.json"
+        for other in set(plans_file.parent.glob("*Plans.json")) - {plans_file}:  # of tests that plan the shared set anew
+            other.unlink()
         plans = json.loads(plans_file.read_text())
         architecture = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
         architecture["features_per_stage"] = [4, 6, 8, 10, 12, 14][: architecture["n_stages"]]
