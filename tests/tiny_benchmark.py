@@ -55,7 +55,7 @@ class TinyBenchmark:
             target.mkdir()
             shutil.copy(folder / "raw" / NAME / f"{part}Tr" / f"case_0{ending}", target / f"test_0{ending}")
         plans_file = folder / "preprocessed" / NAME / "nnUNetPlans.json"
-        for other in set(plans_file.parent.glob("*Plans.json")) - {plans_file}:  # of tests that plan the shared set anew
+        for other in set(plans_file.parent.glob("*Plans.json")) - {plans_file}:  # of other tests
             other.unlink()
         plans = json.loads(plans_file.read_text())
         architecture = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
