@@ -1,0 +1,74 @@
+"""The trainers that chose the parts' forms and the module's place; see docs/concepts/decisions.md.
+
+Each is ``nnUNetTrainerECCaM_25x50`` of ``annealed_trainers`` with other switches of the network. ``EC`` alone and
+``CaM`` alone (CoAG-MuSFu without EC) are there.
+"""
+
+from __future__ import annotations
+
+from annealed_trainers import nnUNetTrainerECCaM_25x50, nnUNetTrainerECCaM_25x50_CaM, nnUNetTrainerECCaM_25x50_EC
+
+SCALE = {"branch_form": "scale", "branch_init": "he_sum"}
+NORM = {"branch_form": "batch_norm", "branch_init": "he_sum"}
+RESIDUAL = {"attention_residual": True}
+AT_16 = {"attention_stages": "1/16", **RESIDUAL}
+
+
+class nnUNetTrainerECCaM_25x50_EC_hesum(nnUNetTrainerECCaM_25x50_EC):
+    """EC alone; at the start the kernels' sum has the variance of nnU-Net's own."""
+
+    network_switches = {**nnUNetTrainerECCaM_25x50_EC.network_switches, "branch_init": "he_sum"}
+
+
+class nnUNetTrainerECCaM_25x50_EC_scale(nnUNetTrainerECCaM_25x50_EC):
+    """EC alone, with a learned scale per branch and channel."""
+
+    network_switches = {**nnUNetTrainerECCaM_25x50_EC.network_switches, **SCALE}
+
+
+class nnUNetTrainerECCaM_25x50_EC_bn(nnUNetTrainerECCaM_25x50_EC):
+    """EC alone, with a batch norm per branch before the plan's norm."""
+
+    network_switches = {**nnUNetTrainerECCaM_25x50_EC.network_switches, **NORM}
+
+
+class nnUNetTrainerECCaM_25x50_CaM_r(nnUNetTrainerECCaM_25x50_CaM):
+    """CoAG-MuSFu alone, at the deepest stage, added to its input."""
+
+    network_switches = {**nnUNetTrainerECCaM_25x50_CaM.network_switches, **RESIDUAL}
+
+
+class nnUNetTrainerECCaM_25x50_CaM_16r(nnUNetTrainerECCaM_25x50_CaM):
+    """CoAG-MuSFu alone, at 1/16 of the image, added to its input."""
+
+    network_switches = {**nnUNetTrainerECCaM_25x50_CaM.network_switches, **AT_16}
+
+
+class nnUNetTrainerECCaM_25x50_CaM_bothr(nnUNetTrainerECCaM_25x50_CaM):
+    """CoAG-MuSFu alone, at 1/16 of the image and at the deepest stage, added to its input."""
+
+    network_switches = {**nnUNetTrainerECCaM_25x50_CaM.network_switches, **AT_16, "attention_stages": "both"}
+
+
+class nnUNetTrainerECCaM_25x50_scale_r(nnUNetTrainerECCaM_25x50):
+    """A scale per branch and channel; the module at the deepest stage, added to its input."""
+
+    network_switches = {**SCALE, **RESIDUAL}
+
+
+class nnUNetTrainerECCaM_25x50_scale_16r(nnUNetTrainerECCaM_25x50):
+    """A scale per branch and channel; the module at 1/16 of the image, added to its input."""
+
+    network_switches = {**SCALE, **AT_16}
+
+
+class nnUNetTrainerECCaM_25x50_bn_r(nnUNetTrainerECCaM_25x50):
+    """A batch norm per branch; the module at the deepest stage, added to its input."""
+
+    network_switches = {**NORM, **RESIDUAL}
+
+
+class nnUNetTrainerECCaM_25x50_bn_16r(nnUNetTrainerECCaM_25x50):
+    """A batch norm per branch; the module at 1/16 of the image, added to its input."""
+
+    network_switches = {**NORM, **AT_16}
