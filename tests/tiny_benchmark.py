@@ -27,9 +27,6 @@ class TinyA(nnUNetTrainer):
         self.num_iterations_per_epoch, self.num_val_iterations_per_epoch, self.save_every = 2, 1, 3
         self.num_epochs = int(Path(__file__).with_name("epochs.txt").read_text())
 
-class TinyB(TinyA):
-    pass
-
 class Broken(TinyA):
     def on_train_start(self):
         raise RuntimeError("CUDA out of memory")
@@ -62,6 +59,8 @@ class TinyBenchmark:
         architecture["features_per_stage"] = [4, 6, 8, 10, 12, 14][: architecture["n_stages"]]
         plans["configurations"]["2d"]["batch_size"] = 2
         plans_file.write_text(json.dumps(plans))
+        architecture["features_per_stage"][-1] += 2  # other plans, of which nothing else differs
+        plans_file.with_name("OtherPlans.json").write_text(json.dumps({**plans, "plans_name": "OtherPlans"}))
         (folder / "trainers" / "tiny_trainers.py").write_text(TRAINERS)
         self.set_epochs(1)
         self.environment = {
@@ -98,13 +97,13 @@ class TinyBenchmark:
         """Run the command and give its output."""
         return self.finish(self.start(*words), code)
 
-    def fold(self, trainer: str) -> Path:
+    def fold(self, trainer: str, plans: str = "nnUNetPlans") -> Path:
         """Give a trained fold."""
-        return self.folder / "results" / NAME / f"{trainer}__nnUNetPlans__2d" / "fold_0"
+        return self.folder / "results" / NAME / f"{trainer}__{plans}__2d" / "fold_0"
 
-    def file(self, kind: str, trainer: str, name: str) -> Path:
+    def file(self, kind: str, system: str, name: str) -> Path:
         """Give a file of the work folder."""
-        return self.work / kind / "repeat_0" / NAME / "2d" / trainer / name
+        return self.work / kind / "repeat_0" / NAME / "2d" / system / name
 
     def close(self) -> None:
         """End what a failed test has left running."""

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-c", dest="configurations", nargs="+", metavar="CONFIGURATION", help="configurations of their plans")
     add("-tr", dest="trainers", nargs="+", metavar="TRAINER", help="trainers")
     add("-f", dest="folds", nargs="+", type=int, metavar="FOLD", help="folds (default: 0 1 2 3 4)")
-    add("-p", dest="plans", metavar="PLANS", help="plans identifier (default: nnUNetPlans)")
+    add("-p", dest="plans", metavar="PLANS", help="plans identifier, for all trainers (default: nnUNetPlans)")
     add("-device", "--device", dest="device", choices=("cpu", "cuda", "mps"), help="where networks run (default: cuda)")
     add("--repeats", type=int, metavar="N", help="trainings of each system and fold (default: 1)")
     add("--no-test", action="store_true", help="leave test images with labels alone")
@@ -122,12 +122,25 @@ def _content(given: argparse.Namespace) -> tuple[dict[str, Any], str, Path]:
         raise UserError("name a specification, or give data sets, configurations and trainers: -d, -c and -tr")
     work = Path(os.path.abspath((work or Path("eccam_benchmark")).expanduser()))
     content = {**written, **options}
+    if given.plans and isinstance(content.get("trainers"), list):
+        content["trainers"] = [_without_plans(entry) for entry in content["trainers"]]
     if given.no_test:
         content["predict_test"] = False
     run = {name: getattr(given, name) for name in ("engine", "jobs") if getattr(given, name) is not None}
     if run:
         content["run"] = {**(content.get("run") or {}), **run}
     return content, source, work
+
+
+def _without_plans(entry: Any) -> Any:
+    """Take from a system its plans, which -p gives, and its title where that only names them."""
+    if not isinstance(entry, Mapping):
+        return entry
+    named = f"{entry.get('trainer')}__{entry.get('plans')}"
+    return {
+        field: value for field, value in entry.items()
+        if field != "plans" and not (field == "title" and str(value).startswith(named))
+    }  # fmt: skip
 
 
 def _check(spec: Spec, datasets: Mapping[str, Dataset]) -> dict[str, str]:

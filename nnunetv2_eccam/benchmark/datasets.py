@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_eccam.benchmark.spec import Spec, paper_system
+from nnunetv2_eccam.benchmark.spec import DEFAULT_PLANS, Spec, paper_system
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.evaluation.labels import slice_axis_of_plans
 from nnunetv2_eccam.files import nnunet_folder, read_json
 from nnunetv2_eccam.plans.dataset_plans import DatasetPlans, find_dataset_plans
 
@@ -46,15 +47,24 @@ def find_datasets(spec: Spec) -> tuple[Spec, dict[str, Dataset]]:
     """
     found = {}
     for word in spec.datasets:
-        plans = find_dataset_plans(word, spec.plans)
-        found[plans.dataset_name] = _dataset(plans, spec)
+        dataset = _dataset(word, spec)
+        found[dataset.name] = dataset
     return spec.model_copy(update={"datasets": tuple(found)}), found
 
 
-def _dataset(plans: DatasetPlans, spec: Spec) -> Dataset:
-    folder = plans.file.parent
+def _dataset(word: str, spec: Spec) -> Dataset:
+    plans_of = {name: find_dataset_plans(word, name) for name in dict.fromkeys(each.plans for each in spec.trainers)}
     for system in spec.trainers:
-        _check_configuration(plans, system.configuration, system.trainer)
+        _check_configuration(plans_of[system.plans], system.configuration, system.trainer)
+    first = spec.trainers[0]
+    plans = plans_of[first.plans]
+    axes = {name: slice_axis_of_plans(each.file) for name, each in plans_of.items() if spec.evaluation.slices}
+    if len(set(axes.values())) > 1:
+        raise UserError(
+            f"trainers: {', '.join(axes)} of {plans.dataset_name} slice along different axes, so slices cannot be "
+            "compared; set slices: false in evaluation"
+        )
+    folder = plans.file.parent
     file_ending = str(plans.dataset_json["file_ending"])
     if not (folder / "gt_segmentations").is_dir():
         raise UserError(f"{folder} has no gt_segmentations; preprocess the data set: {_command(plans)}")
@@ -62,13 +72,16 @@ def _dataset(plans: DatasetPlans, spec: Spec) -> Dataset:
         name=plans.dataset_name,
         file_ending=file_ending,
         splits=_splits(folder, spec.folds),
-        data=folder / str(_field(plans, spec.trainers[0].configuration, "data_identifier")),
+        data=folder / str(_field(plans, first.configuration, "data_identifier")),
         test_cases=_test_cases(plans.dataset_name, file_ending) if spec.predict_test else (),
     )
 
 
 def _command(plans: DatasetPlans, configuration: str = "2d") -> str:
-    return f"nnUNetv2_plan_and_preprocess -d {plans.dataset_name} -c {configuration}"
+    name = plans.file.stem
+    if name == DEFAULT_PLANS:
+        return f"nnUNetv2_plan_and_preprocess -d {plans.dataset_name} -c {configuration}"
+    return f"nnUNetv2_preprocess -d {plans.dataset_name} -c {configuration} -plans_name {name}"
 
 
 def _field(plans: DatasetPlans, configuration: str, field: str) -> Any:

@@ -125,9 +125,8 @@ def write_training_records(work: Path, spec: Spec) -> None:
     """Write WORK/records/.../fold_K.json of each fold that is trained, where it is not there for this checkpoint."""
     for repeat, dataset, system, number in product(range(spec.repeats), spec.datasets, spec.trainers, spec.folds):
         results = work / f"repeat_{repeat}" / "nnUNet_results" if repeat else nnunet_folder("nnUNet_results")
-        model = f"{system.trainer}__{spec.plans}__{system.configuration}"
-        fold = results / dataset / model / f"fold_{number}"
-        folder = work / "records" / f"repeat_{repeat}" / dataset / system.configuration / system.trainer
+        fold = results / dataset / system.model / f"fold_{number}"
+        folder = work / "records" / f"repeat_{repeat}" / dataset / system.folder
         target = folder / f"fold_{number}.json"
         checkpoint = stamp(fold / "checkpoint_final.pth")
         if checkpoint and not (target.is_file() and read_json(target).get("checkpoint") == checkpoint):

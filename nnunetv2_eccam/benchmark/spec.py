@@ -23,6 +23,8 @@ except ModuleNotFoundError:
 PUBLISHED_AS: Mapping[str, str] = {"Heart": "Cardiac", "Pancreas": "MSD", "PancreasCT": "TCIA", "KiTS19": "KiTS"}
 """The paper's name of a data set, by what ``nnUNetv2_eccam convert`` calls it after the number."""
 
+DEFAULT_PLANS = "nnUNetPlans"
+
 
 def _as_name(value: Any) -> Any:
     text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
@@ -80,17 +82,30 @@ class _Part(BaseModel):
 
 
 class Entry(_Part):
-    """A system of the benchmark: a trainer in a configuration.
+    """A system of the benchmark: a trainer with plans and a configuration of them.
 
     Attributes:
         trainer: its name, as nnU-Net's ``-tr``.
-        configuration: of nnU-Net's plans.
+        plans: the identifier of nnU-Net's plans, ``-p``.
+        configuration: of these plans.
         title: as the report calls it; no two systems have the same.
     """
 
     trainer: Name
+    plans: Name
     configuration: Name
     title: str
+
+    @property
+    def model(self) -> str:
+        """The folder of its trainings in ``nnUNet_results/DATASET``."""
+        return f"{self.trainer}__{self.plans}__{self.configuration}"
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the parts of a work folder: configuration and trainer, with plans that are not the default."""
+        plans = "" if self.plans == DEFAULT_PLANS else f"__{self.plans}"
+        return f"{self.configuration}/{self.trainer}{plans}"
 
     @property
     def paper(self) -> System | None:
@@ -165,7 +180,8 @@ class Run(_Part):
 class Spec(_Part):
     """A benchmark.
 
-    In YAML, ``trainers`` may be names, which take each of ``configurations``, and single values stand for lists.
+    In YAML, ``trainers`` may be names, which take ``plans`` and each of ``configurations``, or mappings with plans,
+    a configuration and a title of their own. Single values stand for lists.
 
     Attributes:
         name: for the report's title.
@@ -173,7 +189,7 @@ class Spec(_Part):
         trainers: the systems that are compared.
         folds: of nnU-Net's splits.
         repeats: trainings of each system and fold.
-        plans: identifier of nnU-Net's plans.
+        plans: identifier of the plans of the trainers that name none of their own.
         device: ``cpu``, ``cuda`` or ``mps``.
         predict_test: whether test images with labels are predicted and scored.
         evaluation: how predictions are scored.
@@ -187,7 +203,7 @@ class Spec(_Part):
     trainers: tuple[Entry, ...]
     folds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_tuple)] = (0, 1, 2, 3, 4)
     repeats: Count = 1
-    plans: Name = "nnUNetPlans"
+    plans: Name = DEFAULT_PLANS
     device: Literal["cpu", "cuda", "mps"] = "cuda"
     predict_test: bool = True
     evaluation: Evaluation = Evaluation()
@@ -198,13 +214,13 @@ class Spec(_Part):
     @model_validator(mode="before")
     @classmethod
     def _written_out(cls, content: Any) -> Any:
-        """Give each trainer its configurations and a title, and the run the defaults of its engine."""
+        """Give each trainer its plans, its configurations and a title, and the run the defaults of its engine."""
         if not isinstance(content, Mapping):
             return content
         content = {name: value for name, value in content.items() if value is not None}
         shared = content.pop("configurations", ())
         if "trainers" in content:
-            content["trainers"] = _entries(content["trainers"], shared)
+            content["trainers"] = _entries(content["trainers"], shared, content.get("plans", DEFAULT_PLANS))
         run = content.get("run", {})
         if isinstance(run, Mapping):
             slurm = {"jobs": 64, "hours": 24.0} if run.get("engine") == "slurm" else {}
@@ -233,7 +249,7 @@ class Spec(_Part):
         word = self.statistics.reference_system
         for entry in self.trainers:
             names = (entry.title, entry.trainer, f"{entry.trainer} {entry.configuration}")
-            if word in (*names, f"{entry.trainer}__{entry.configuration}"):
+            if word in (*names, f"{entry.trainer}__{entry.plans}", entry.model):
                 return entry.title
         return None
 
@@ -297,22 +313,36 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _entries(trainers: Any, shared: Any) -> tuple[Any, ...]:
-    """Write out the trainers, each a name or a mapping, as one entry for each configuration, with titles."""
+def _entries(trainers: Any, configurations: Any, plans: Any) -> tuple[Any, ...]:
+    """Write out the trainers, each a name or a mapping, as one entry for each configuration, with plans and titles.
+
+    Args:
+        trainers: as they are written.
+        configurations: of those that name none.
+        plans: of those that name none.
+    """
     if not trainers:
         raise ValueError("trainers is empty; it should be a list of trainers, as nnUNetv2_train -tr takes them")
-    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    entries: dict[tuple[str, str, str], dict[str, Any]] = {}
+    plans_of: dict[str, set[str]] = {}
     for trainer in _as_tuple(trainers):
         entry = dict(trainer) if isinstance(trainer, Mapping) else {"trainer": trainer}
-        own = [entry.pop(name, None) for name in ("configurations", "configuration")]
-        configurations = own[0] or own[1] or shared
-        if not configurations:
-            raise ValueError(f"configurations is missing, and {entry.get('trainer')} has none of its own")
-        for configuration in _as_tuple(configurations):
-            key = (str(entry.get("trainer")), str(configuration))
+        entry["plans"] = entry.get("plans") or plans
+        name = str(entry.get("trainer"))
+        own = [entry.pop(field, None) for field in ("configurations", "configuration")]
+        if not (own[0] or own[1] or configurations):
+            raise ValueError(f"configurations is missing, and {name} has none of its own")
+        for configuration in _as_tuple(own[0] or own[1] or configurations):
+            key = (name, str(configuration), str(entry["plans"]))
             entries.setdefault(key, {**entry, "configuration": configuration})
-    paper = {key: paper_system(key[0]) for key in entries}
-    titles = [str(entry.get("title") or getattr(paper[key], "title", key[0])) for key, entry in entries.items()]
+        plans_of.setdefault(name, set()).add(str(entry["plans"]))
+    titles = []
+    for (name, _, own_plans), entry in entries.items():
+        system = paper_system(name)
+        title = system.title if system else name
+        if plans_of[name] != {str(plans)}:  # as nnU-Net's folders tell them apart
+            title = f"{name}__{own_plans}"
+        titles.append(str(entry.get("title") or title))
     for differing in (1, 0):  # systems of the same title get their configuration in it, or else their trainer
         times = Counter(titles)
         titles = [

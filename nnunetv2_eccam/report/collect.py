@@ -29,7 +29,7 @@ class Part(NamedTuple):
     Attributes:
         repeat: from 0.
         dataset: folder name.
-        system: trainer and configuration.
+        system: trainer, plans and configuration.
         fold: number, or None for the test set, which is predicted by the folds together.
     """
 
@@ -51,21 +51,20 @@ class Part(NamedTuple):
 
     def folder(self, parent: Path) -> Path:
         """Give its folder in WORK/scores, WORK/records or WORK/predictions."""
-        return parent / f"repeat_{self.repeat}" / self.dataset / self.system.configuration / self.system.trainer
+        return parent / f"repeat_{self.repeat}" / self.dataset / self.system.folder
 
-    def model_folder(self, work_dir: Path, plans: str) -> Path | None:
+    def model_folder(self, work_dir: Path) -> Path | None:
         """Give the trained fold's folder, or None where nnU-Net's folder is not known."""
         base = nnunet_folder_or_none("nnUNet_results")
         if self.repeat > 0:
             base = work_dir / f"repeat_{self.repeat}" / "nnUNet_results"
-        model = f"{self.system.trainer}__{plans}__{self.system.configuration}"
-        return None if base is None else base / self.dataset / model / self.stem
+        return None if base is None else base / self.dataset / self.system.model / self.stem
 
-    def predictions(self, work_dir: Path, plans: str) -> Path | None:
+    def predictions(self, work_dir: Path) -> Path | None:
         """Give the folder of its predicted masks, or None where nnU-Net's folder is not known."""
         if self.fold is None:
             return self.folder(work_dir / "predictions") / "test"
-        model = self.model_folder(work_dir, plans)
+        model = self.model_folder(work_dir)
         return None if model is None else model / "validation"
 
 
@@ -137,7 +136,7 @@ def collect(work_dir: Path) -> Collected:
         record = part.folder(work_dir / "records") / f"{part.stem}.json"
         if record.is_file():
             records[part] = _record(record)
-        folder = part.model_folder(work_dir, spec.plans) if part.fold is not None else None
+        folder = part.model_folder(work_dir) if part.fold is not None else None
         if folder is not None and (logged := read_training_logs(folder)):
             epochs[part] = logged
     volumes, slices = (pandas.concat(each[1:] or each, ignore_index=True) for each in scores.values())

@@ -94,7 +94,7 @@ def _predictions(collected: Collected, key: CaseKey, titles: list[str], remarks:
     for title in titles:
         system = next(each for each in spec.trainers if each.title == title)
         part = Part(0, dataset, system, int(folds[title]) if folds[title] else None)
-        folder = part.predictions(collected.work_dir, spec.plans)
+        folder = part.predictions(collected.work_dir)
         found |= {title: folder} if folder is not None and any(folder.glob(f"{case}.*")) else {}
     if absent := [title for title in titles if title not in found]:
         remarks.append(f"The predictions of {', '.join(absent)} are no longer there.")

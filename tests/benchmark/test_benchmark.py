@@ -27,25 +27,41 @@ def tiny(nnunet_base, small_dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tiny) -> str:
-    """Two systems and one that fails; gives the output."""
-    return tiny.run("-tr", "TinyA", "TinyB", "Broken", "--jobs", "2", code=1)
+    """A trainer with two plans, and one that fails; gives the output."""
+    spec = tiny.folder / "spec.yaml"
+    spec.write_text("trainers: [TinyA, {trainer: TinyA, plans: OtherPlans}, Broken]\n")
+    return tiny.run(str(spec), "--jobs", "2", code=1)
 
 
-@pytest.mark.parametrize("trainer", ["TinyA", "TinyB"])
-def test_each_system_is_trained_scored_predicted_and_recorded(tiny, finished, trainer):
-    summary = json.loads((tiny.fold(trainer) / "validation" / "summary.json").read_text())
-    scores = read_scores(tiny.file("scores", trainer, "fold_0_volume.csv"), VOLUME_COLUMNS)
+@pytest.mark.parametrize(("system", "plans"), [("TinyA", "nnUNetPlans"), ("TinyA__OtherPlans", "OtherPlans")])
+def test_each_system_is_trained_scored_predicted_and_recorded(tiny, finished, system, plans):
+    summary = json.loads((tiny.fold("TinyA", plans) / "validation" / "summary.json").read_text())
+    scores = read_scores(tiny.file("scores", system, "fold_0_volume.csv"), VOLUME_COLUMNS)
     expected = [case["metrics"][label]["FN"] for case in summary["metric_per_case"] for label in ("1", "2")]
     assert scores.fn.tolist() == expected
-    assert len(read_scores(tiny.file("scores", trainer, "fold_0_slice.csv"), SLICE_COLUMNS)) > 2
-    assert set(read_scores(tiny.file("scores", trainer, "test_volume.csv"), VOLUME_COLUMNS).case) == {"test_0"}
-    record = json.loads(tiny.file("records", trainer, "fold_0.json").read_text())
+    assert len(read_scores(tiny.file("scores", system, "fold_0_slice.csv"), SLICE_COLUMNS)) > 2
+    assert set(read_scores(tiny.file("scores", system, "test_volume.csv"), VOLUME_COLUMNS).case) == {"test_0"}
+    record = json.loads(tiny.file("records", system, "fold_0.json").read_text())
     assert record["epochs"] == 1
     assert record["parameters"] > 1000
     assert 0 < record["train_seconds"] < 3600
     assert record["versions"]["torch"].startswith(torch.__version__.split("+")[0])
-    assert "nnUNetv2_train" in record["commands"][0]
-    assert json.loads(tiny.file("records", trainer, "test.json").read_text())["predict_seconds"] > 0
+    assert f"nnUNetv2_train {NAME} 2d 0 -tr TinyA -p {plans} " in record["commands"][0]
+    record = json.loads(tiny.file("records", system, "test.json").read_text())
+    assert record["predict_seconds"] > 0
+    assert f"-tr TinyA -p {plans} " in record["commands"][0]
+
+
+def test_systems_of_one_trainer_are_told_apart_by_their_plans(tiny, finished):
+    parameters = [json.loads(tiny.file("records", system, "fold_0.json").read_text())["parameters"]
+                  for system in ("TinyA", "TinyA__OtherPlans")]  # fmt: skip
+    assert parameters[0] < parameters[1]
+    titles = [f"TinyA__{plans}" for plans in ("nnUNetPlans", "OtherPlans")]
+    for name in ("cases", "cost"):
+        rows = (tiny.work / "report" / "tables" / f"{name}.csv").read_text()
+        assert all(title in rows for title in titles)
+    (figure,) = (tiny.work / "report" / "figures").glob("curves_*.svg")
+    assert all(title in figure.read_text() for title in titles)
 
 
 def test_a_training_that_fails_stops_no_other_and_shows_its_log(tiny, finished):
@@ -59,8 +75,8 @@ def test_what_is_there_is_not_made_again(tiny, finished):
     os.utime(tiny.folder / "preprocessed" / NAME / "nnUNetPlans.json")
     log = tiny.fold("TinyA") / "eccam_benchmark" / "log.txt"
     before = log.read_text()
-    output = tiny.run("-tr", "TinyA", "TinyB")
-    assert "rule report" in output, "which is of two systems now"
+    output = tiny.run("-tr", "TinyA")
+    assert "rule report" in output, "which is of one system now"
     assert not any(f"rule {name}" in output for name in ("train", "predict", "score"))
     (tiny.folder / "other.yaml").write_text("trainers: TinyA\nwork_dir: work\nevaluation: {nsd_tolerance_mm: 1}\n")
     output = tiny.run(str(tiny.folder / "other.yaml"))
@@ -116,7 +132,7 @@ def children_of(parent: int) -> list[int]:
         ("-d 900 -c 2d_other -tr A", "has no configuration 2d_other (it has 2d"),
         ("-d 900 -c 3d_fullres -tr A", "is not preprocessed for 3d_fullres; run nnUNetv2_plan_and_preprocess"),
         ("-d 900 -c 2d -tr A -f 0 2 5", "folds: 5 of Dataset900_Labels is beyond the 5 folds that"),
-        ("-d 900 -c 2d -tr A -p other", "has no other.json (it has nnUNetPlans: choose with -p)"),
+        ("-d 900 -c 2d -tr A -p other", "has no other.json (it has OtherPlans, nnUNetPlans: choose with -p)"),
         ("-d 900 -c 2d -tr nnUNetTrainerNobody", "nnU-Net finds no trainer nnUNetTrainerNobody"),
         ("-d 900 -c 2d -tr TinyA -f 0 --work-dir results", "so it is not the work folder of a benchmark"),
     ],

@@ -23,7 +23,9 @@ def test_defaults_are_written_out():
     assert spec.model_dump(mode="json") == {
         "name": "benchmark",
         "datasets": ["2"],
-        "trainers": [{"trainer": "nnUNetTrainer", "configuration": "2d", "title": "nnUNetTrainer"}],
+        "trainers": [
+            {"trainer": "nnUNetTrainer", "plans": "nnUNetPlans", "configuration": "2d", "title": "nnUNetTrainer"}
+        ],
         "folds": [0],
         "repeats": 1,
         "plans": "nnUNetPlans",
@@ -43,6 +45,18 @@ def test_defaults_are_written_out():
 def test_what_is_written_is_read_again():
     spec = read_spec({**SMALL, "trainers": [{"trainer": "T", "configuration": "2d_x", "title": "Tee"}, "U"]}, "x.yaml")
     assert read_spec(spec.model_dump(mode="json"), "spec.json") == spec
+
+
+def test_each_trainer_may_have_plans_of_its_own():
+    trainers = ["nnUNetTrainerECCaM_UNet", "T", {"trainer": "T", "plans": "B"}, {"trainer": "S", "plans": "B"},
+                {"trainer": "U", "plans": "B", "title": "You"}]  # fmt: skip
+    spec = read_spec({**SMALL, "trainers": trainers}, "x.yaml")
+    assert spec.titles == ("U-Net", "T__nnUNetPlans", "T__B", "S__B", "You")
+    assert [each.folder for each in spec.trainers[1:3]] == ["2d/T", "2d/T__B"]
+    assert spec.trainers[2].model == "T__B__2d"
+    statistics = {"reference_system": "S__B"}
+    assert read_spec({**SMALL, "trainers": trainers, "statistics": statistics}, "x.yaml").reference == "S__B"
+    assert read_spec({**SMALL, "plans": "B", "trainers": trainers[2:4]}, "x.yaml").titles == ("T", "S")
 
 
 def test_slurm_has_other_defaults():
@@ -88,6 +102,7 @@ def test_titles_are_the_papers_and_never_the_same():
         ({"datasets": ["../x"]}, "datasets.0 is '../x'; it should be a name of letters"),
         ({"trainers": []}, "x.yaml: trainers is empty; it should be a list of trainers"),
         ({"trainers": [{"trainer": "A/B"}]}, "trainers.0.trainer is 'A/B'; it should be a name of letters"),
+        ({"trainers": [{"trainer": "A", "plans": "../x"}]}, "trainers.0.plans is '../x'; it should be a name of"),
         ({"trainers": [{"trainer": "A", "titel": "x"}]}, "trainers.0.titel is not known (did you mean title?)"),
         ({"configurations": None}, "configurations is missing, and nnUNetTrainer has none of its own"),
         ({"folds": ["all"]}, "folds.0 is 'all'; it should be a valid integer"),
