@@ -1,4 +1,4 @@
-"""What a network costs: seconds, memory, multiply-adds, and the least that the machine would need for them.
+"""What a network costs: seconds, memory, multiply-adds.
 
 Shared by the other scripts of this folder.
 """
@@ -6,24 +6,20 @@ Shared by the other scripts of this folder.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -38,7 +34,6 @@ class Cost:
         parameters: number of parameters.
         gflops: multiply-adds of a forward pass, in 1e9, as the sum of its convolutions and products.
         forward_seconds: median of a forward pass in eval mode without gradients.
-        floor_seconds: the least that a forward pass could take; see :meth:`Machine.floor_seconds`.
         step_seconds: median of forward, loss, backward in training mode.
         memory_bytes: of a training step, by :func:`training_memory`.
         peak_bytes: the most that is allocated at once in a training step, with the parameters.
@@ -47,51 +42,9 @@ class Cost:
     parameters: int
     gflops: float
     forward_seconds: float
-    floor_seconds: float
     step_seconds: float
     memory_bytes: int
     peak_bytes: int
-
-
-class Layer(NamedTuple):
-    """A convolution, an attention or a norm over the map itself, in a forward pass.
-
-    Attributes:
-        size: positions along each axis of what it writes.
-        multiply_adds: its products; none of a norm.
-        moved_bytes: its input, output and weights, each once.
-    """
-
-    size: tuple[int, ...]
-    multiply_adds: int
-    moved_bytes: int
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Rates that were measured on this machine, for the floor.
-
-    Args:
-        multiply_adds_per_second: of a plain 3x3 convolution of each stage's width on its map, by the map's size.
-        bytes_per_second: of a copy, read and write counted.
-    """
-
-    multiply_adds_per_second: Mapping[tuple[int, ...], float]
-    bytes_per_second: float
-
-    def floor_seconds(self, layers: Iterable[Layer]) -> float:
-        """Give the time if each layer ran at its stage's convolution's rate or at the copy's, whichever is slower.
-
-        A layer belongs to the stage whose map is nearest in size to what the layer writes.
-        """
-        return sum(
-            max(layer.multiply_adds / self._rate(layer), layer.moved_bytes / self.bytes_per_second) for layer in layers
-        )
-
-    def _rate(self, layer: Layer) -> float:
-        positions = math.prod(layer.size)
-        nearest = min(self.multiply_adds_per_second, key=lambda size: abs(math.log(math.prod(size) / positions)))
-        return self.multiply_adds_per_second[nearest]
 
 
 class Usage(NamedTuple):
@@ -248,81 +201,3 @@ def forward_gflops(network: nn.Module, image: Tensor) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     return float(counter.get_total_flops()) / 2 / 1e9
-
-
-def forward_layers(network: nn.Module, image: Tensor, amp: bool) -> list[Layer]:
-    """List the layers of a forward pass as nnU-Net predicts that no fusion of operations would spare.
-
-    Those are the convolutions, attention, and norms whose statistics are the map's own, which must be read before it
-    can be written. Nonlinearities, concatenations, sums and norms with fixed statistics could be part of a
-    convolution.
-    """
-    network.eval()
-    # Not in inference mode, in which a convolution would be seen by another name in each number of dimensions.
-    with _Layers() as counter, torch.no_grad(), torch.autocast(image.device.type, torch.float16, enabled=amp):
-        network(image)
-    layers: list[Layer] = counter.layers
-    return layers
-
-
-class _Layers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the layers that run inside it."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.layers: list[Layer] = []
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = operation(*args, **(kwargs or {}))
-        name = operation.overloadpacket.__name__
-        output = result[0] if isinstance(result, tuple) else result
-        if name == "convolution":
-            features, kernel = args[0], args[1]
-            transposed = args[6]
-            # Every value of a transposed convolution's input, and of a convolution's output, meets one whole kernel.
-            values = features.numel() * kernel[0].numel() if transposed else output.numel() * kernel[0].numel()
-            self._note(output, values, features, kernel)
-        elif "scaled_dot_product" in name:
-            queries, keys, gathered_from = args[:3]
-            values = math.prod(queries.shape[:-1]) * keys.shape[-2] * (queries.shape[-1] + gathered_from.shape[-1])
-            self._note(output, values, queries, keys, gathered_from, positions=queries.shape[-2])
-        elif name in ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm") and args[5]:
-            self._note(output, 0, args[0])
-        return result
-
-    def _note(self, output: Tensor, multiply_adds: int, *inputs: Tensor, positions: int | None = None) -> None:
-        moved = sum(tensor.numel() * tensor.element_size() for tensor in (output, *inputs))
-        size = tuple(output.shape[2:]) if positions is None else (positions,)
-        self.layers.append(Layer(size, multiply_adds, moved))
-
-
-def measure_machine(
-    device: torch.device, amp: bool, stages: Sequence[tuple[int, Sequence[int]]], batch: int, repeats: int = 10
-) -> Machine:
-    """Measure the rates of a plain 3x3 convolution of each stage and of a copy of 64 MiB.
-
-    Args:
-        device: where.
-        amp: in half precision.
-        stages: each stage's width and the size of its map, whose number of axes decides the convolution's.
-        batch: samples.
-        repeats: timed rounds.
-    """
-    dtype = torch.float16 if amp else torch.float32
-    source = torch.empty(64 * 2**20, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    jobs: list[Job] = [lambda: target.copy_(source)]
-    multiply_adds: dict[tuple[int, ...], int] = {}
-    for width, size in stages:
-        convolution: Any = F.conv2d if len(size) == 2 else F.conv3d
-        features = torch.randn(batch, width, *size, device=device, dtype=dtype)
-        kernel = torch.randn(width, width, *[3] * len(size), device=device, dtype=dtype)
-        jobs.append(partial(convolution, features, kernel, padding=1))
-        multiply_adds[tuple(size)] = features.numel() * kernel[0].numel()
-    with torch.inference_mode():
-        copy, *convolutions = interleaved_seconds(jobs, device, repeats, "machine")
-    rates = {
-        size: count / statistics.median(seconds)
-        for (size, count), seconds in zip(multiply_adds.items(), convolutions, strict=True)
-    }
-    return Machine(rates, 2 * source.numel() / statistics.median(copy))

@@ -4,10 +4,7 @@
   python -m benchmarks.speed --help    sizes, batch, repeats
 
 Every ratio is of two networks with the same stages, widths, patch, batch and norm, timed in turn in one run.
-The floor is the sum over the forward pass's convolutions, attention and norms of the time that its multiply-adds would
-take at the rate of a plain 3x3 convolution of the stage's width on the stage's map, or its bytes at the rate of a copy,
-whichever is longer; both rates are measured in the same run. docs/reference/speed.md says what is in it, and what was
-found.
+docs/reference/speed.md says what was found.
 """
 
 from __future__ import annotations
@@ -25,12 +22,9 @@ from tqdm import tqdm
 
 from benchmarks.measuring import (
     Cost,
-    Machine,
     forward_gflops,
     forward_job,
-    forward_layers,
     interleaved_seconds,
-    measure_machine,
     median_ratio,
     peak_bytes,
     step_job,
@@ -128,18 +122,17 @@ def _plain(widths: Sequence[int]) -> dict[str, Any]:
 
 
 def measure(
-    rows: Rows, image: torch.Tensor, machine: Machine, repeats: int, compiled: bool
+    rows: Rows, image: torch.Tensor, repeats: int, compiled: bool
 ) -> tuple[dict[str, Cost], dict[str, dict[str, list[float]]]]:
     """Measure every row; give its costs, and the seconds of each round for the ratios."""
     device, amp = image.device, image.device.type == "cuda"
     jobs: dict[str, list[Any]] = {"forward": [], "step": []}
-    static: dict[str, tuple[int, float, float, int, int]] = {}
+    static: dict[str, tuple[int, float, int, int]] = {}
     for name, _, network in tqdm(rows, desc="counting", file=sys.stderr):
         network.to(device)
         network.decoder.deep_supervision = False
         size = sum(p.numel() for p in network.parameters())
         gflops = forward_gflops(network, image)
-        floor = machine.floor_seconds(forward_layers(network, image, amp))
         run: Any = torch.compile(network) if compiled else network
         jobs["forward"].append(forward_job(run, image, amp))
         network.decoder.deep_supervision = True
@@ -148,7 +141,7 @@ def measure(
         network.zero_grad(set_to_none=True)
         peak = peak_bytes(step, device) + sum(p.numel() * p.element_size() for p in network.parameters())
         network.zero_grad(set_to_none=True)
-        static[name] = (size, gflops, floor, peak if compiled else training_memory(run, image, amp), peak)
+        static[name] = (size, gflops, peak if compiled else training_memory(run, image, amp), peak)
         jobs["step"].append(step)
     seconds: dict[str, dict[str, list[float]]] = {}
     for kind, supervised in (("forward", False), ("step", True)):
@@ -161,12 +154,11 @@ def measure(
             size,
             gflops,
             statistics.median(seconds["forward"][name]),
-            floor,
             statistics.median(seconds["step"][name]),
             memory,
             peak,
         )
-        for name, (size, gflops, floor, memory, peak) in static.items()
+        for name, (size, gflops, memory, peak) in static.items()
     }
     return costs, seconds
 
@@ -178,9 +170,9 @@ def table(
 ) -> str:
     """Lay the measurements out as a Markdown table; ratios are to the network that each is compared with."""
     lines = [
-        "| network | parameters, M | multiply-adds, G | forward, ms | ratio | floor, ms | forward / floor "
+        "| network | parameters, M | multiply-adds, G | forward, ms | ratio "
         "| training step, ms | ratio | kept, MiB | ratio | peak, MiB | ratio |",
-        "| --- |" + " ---: |" * 12,
+        "| --- |" + " ---: |" * 10,
     ]
     for name, reference, _ in rows:
         cost = costs[name]
@@ -192,9 +184,7 @@ def table(
         peak = f"{cost.peak_bytes / costs[reference].peak_bytes:.2f}" if reference else ""
         lines.append(
             f"| {name} | {cost.parameters / 1e6:.2f} | {cost.gflops:.2f} | {cost.forward_seconds * 1e3:.1f} "
-            f"| {ratio('forward')} | {cost.floor_seconds * 1e3:.1f} "
-            f"| {cost.forward_seconds / cost.floor_seconds:.1f} "
-            f"| {cost.step_seconds * 1e3:.1f} | {ratio('step')} "
+            f"| {ratio('forward')} | {cost.step_seconds * 1e3:.1f} | {ratio('step')} "
             f"| {cost.memory_bytes / 2**20:.0f} | {kept} | {cost.peak_bytes / 2**20:.0f} | {peak} |"
         )
     return "\n".join(lines)
@@ -215,24 +205,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = torch.device(device_name)
         on_gpu = device.type == "cuda"
         batch = arguments.batch or (12 if on_gpu else 2)
-        sizes = [[n // 2**stage for n in arguments.patch] for stage in range(len(arguments.widths))]
-        machine = measure_machine(device, on_gpu, list(zip(arguments.widths, sizes, strict=True)), batch)
         image = torch.randn(batch, 1, *arguments.patch, device=device)
         what = torch.cuda.get_device_name() + ", compiled, AMP" if on_gpu else f"CPU, {torch.get_num_threads()} threads"
         print(
-            f"\n{what}; torch {torch.__version__}; patch {arguments.patch}, batch {batch}, {arguments.repeats} rounds"
-        )
-        rates = ", ".join(
-            f"{rate / 1e9:.0f} ({width} channels, {'x'.join(map(str, size))})"
-            for width, (size, rate) in zip(arguments.widths, machine.multiply_adds_per_second.items(), strict=True)
-        )
-        print(
-            f"measured rates: G multiply-adds/s of a plain 3x3 convolution {rates}; "
-            f"{machine.bytes_per_second / 1e9:.1f} GB/s of a copy\n"
+            f"\n{what}; torch {torch.__version__}; patch {arguments.patch}, batch {batch}, {arguments.repeats} rounds\n"
         )
         for name in arguments.table:
             rows = TABLES[name](arguments.widths, arguments.patch)
-            costs, seconds = measure(rows, image, machine, arguments.repeats, compiled=on_gpu)
+            costs, seconds = measure(rows, image, arguments.repeats, compiled=on_gpu)
             print(table(rows, costs, seconds), "\n", flush=True)
             del rows
     return 0

@@ -19,8 +19,8 @@ def test_every_kind_of_row_works(tmp_path, monkeypatch):
     assert [(row["row"], row["note"]) for row in rows if row["what"] == "failed"] == []
     assert status == 0
     kinds = {row["row"] for row in rows}
-    assert {"prediction of slices", "prediction of volumes", "training and data loading"} < kinds
-    assert {f"eager {kind}, tiny {size}" for kind in gpu.PAIRS for size in ("2d", "3d")} < kinds
+    assert {"prediction of slices", "training and data loading", "eager residual, tiny 3d"} < kinds
+    assert {f"eager {kind}, tiny 2d" for kind in gpu.PAIRS} < kinds
     breaks = [row for row in rows if "graph breaks" in row["what"]]
     assert breaks
     assert all(row["ours"] == 0 for row in breaks)
