@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
@@ -35,6 +36,16 @@ class nnUNetTrainer_25x50(Annealed):
 
 class nnUNetTrainerECCaM_25x50(Annealed, nnUNetTrainerECCaM):
     """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it."""
+
+
+class nnUNetTrainer_25x50_lr2(nnUNetTrainer_25x50):
+    """nnU-Net's own network at twice the learning rate: what a part gains beyond it is not a matter of step size."""
+
+    def __init__(
+        self, plans: dict[str, Any], configuration: str, fold: int, dataset_json: dict[str, Any], device: torch.device
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = 2e-2
 
 
 class nnUNetTrainer_40x90(Annealed):
