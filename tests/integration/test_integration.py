@@ -42,7 +42,7 @@ from integration_steps import (
 from nnunet_integration import main
 from nnunetv2.evaluation.find_best_configuration import print_inference_instructions
 
-from nnunetv2_eccam.files import write_json
+from nnunetv2_eccam.files import read_json, write_json
 
 HARDEST = 996
 """Regions with an ignore label."""
@@ -109,9 +109,14 @@ def shell(test) -> Iterator[OwnProcess]:
 
 @pytest.fixture(scope="module")
 def hardest(test, shell) -> IntegrationTest:
-    """Regions with an ignore label in all four configurations; the full resolution by the command itself."""
-    for step in (convert, plan, preprocess):
-        step(test, HARDEST, shell)
+    """Regions with an ignore label: 2D on a plain plan, 3D and the cascade on a residual one.
+
+    The full resolution is trained by the command itself.
+    """
+    convert(test, HARDEST, shell)
+    plan(test, HARDEST, shell)
+    make_residual(test.preprocessed(HARDEST) / f"{PLANS}.json", "3d_lowres", "3d_fullres")
+    preprocess(test, HARDEST, shell)
     cases = sorted(file.name[:-7] for file in (test.raw(HARDEST) / "labelsTr").iterdir())
     halves = [cases[::2], cases[1::2]]
     splits = [{"train": halves[1 - fold], "val": halves[fold]} for fold in (0, 1)]
@@ -124,6 +129,19 @@ def hardest(test, shell) -> IntegrationTest:
     choose(test, "3d_cascade_fullres", "2d")
     predict(test, HARDEST, shell)
     return test
+
+
+def make_residual(file: Path, *configurations: str) -> None:
+    """Give configurations a residual encoder, as nnU-Net's ResEnc presets have it; the cascade inherits its own."""
+    plans = read_json(file)
+    for name in configurations:
+        architecture = plans["configurations"][name]["architecture"]
+        architecture["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+        arguments = architecture["arch_kwargs"]
+        arguments["n_blocks_per_stage"] = [1, 3, 4, 6, 6, 6][: arguments["n_stages"]]
+        arguments["n_conv_per_stage_decoder"] = [1] * (arguments["n_stages"] - 1)
+        del arguments["n_conv_per_stage"]
+    write_json(file, plans)
 
 
 def choose(test: IntegrationTest, *configurations: str) -> None:
