@@ -19,7 +19,7 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.volumes import Volume, check_same_grid
 from nnunetv2_eccam.volumes.geometry import corner_distance, simpleitk_affine
-from nnunetv2_eccam.volumes.nifti import new_header, sha256_of, write_nifti
+from nnunetv2_eccam.volumes.nifti import new_header, write_nifti
 from nnunetv2_eccam.volumes.volume import by
 
 from .labels import LabelPolicy, relabelled
@@ -98,7 +98,7 @@ def convert_case(
         **checks,
         "warnings": warnings,
         "files": published,
-        "sources": _named(case, image.sha256, "" if label is None else label.sha256),
+        "sources": source_checksums(case),
     }
 
 
@@ -155,16 +155,10 @@ def check_image(path: Path, voxels: NDArray[Any], modality: str) -> tuple[float,
 
 def bounding_box(voxels: NDArray[Any]) -> list[list[int]] | None:
     """First and last index along each axis of what is not zero; None if all is zero."""
-    box: list[list[int]] = []
-    for axis in reversed(range(voxels.ndim)):  # in Fortran order, planes across the last axis are contiguous
-        across = np.moveaxis(voxels, axis, 0)
-        first = next((index for index in range(len(across)) if across[index].any()), None)
-        if first is None:
-            return None
-        last = next(index for index in reversed(range(len(across))) if across[index].any())
-        box.insert(0, [first, last])
-        voxels = np.moveaxis(across[first : last + 1], 0, axis)
-    return box
+    from scipy.ndimage import find_objects
+
+    found = find_objects((voxels != 0).T.view(np.int8))  # which goes along the last axis, as the file does along x
+    return [[int(axis.start), int(axis.stop) - 1] for axis in reversed(found[0])] if found else None
 
 
 def check_label(path: Path, voxels: NDArray[Any], declared: Mapping[int, str]) -> dict[str, Any]:
@@ -186,18 +180,15 @@ def check_label(path: Path, voxels: NDArray[Any], declared: Mapping[int, str]) -
     if box is None:
         raise UserError(f"{path}: nothing is labelled, all voxels are 0; download or copy it again")
     inside = voxels[tuple(slice(first, last + 1) for first, last in box)]
-    counts = np.zeros(int(voxels.max()) + 1, np.int64)
-    for plane in np.moveaxis(inside, 2, 0):  # plane by plane: bincount makes 64 bits of each voxel
-        counts += np.bincount(plane.ravel(), minlength=len(counts))
-    unknown = [int(value) for value in np.flatnonzero(counts) if value not in declared]
+    counts = dict(zip(*(found.tolist() for found in np.unique(inside, return_counts=True)), strict=True))
+    unknown = [value for value in counts if value and value not in declared]
     if unknown:
         listed = ", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:5])
         raise UserError(
             f"{path}: label value {listed} is not one of {', '.join(map(str, sorted(declared)))}; is this the data "
             f"set's own label file?"
         )
-    voxels_of = {name: int(counts[value]) if value < len(counts) else 0 for value, name in sorted(declared.items())}
-    voxels_of.pop(declared[0])
+    voxels_of = {name: counts.get(value, 0) for value, name in sorted(declared.items()) if value}
     return {"label_voxels": voxels_of, "label_box": box}
 
 
@@ -301,20 +292,16 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, partial)
 
 
-def series_checksum(checksums: list[str]) -> str:
-    """Give one checksum for the files of a series, whatever they are called and in whatever order."""
-    return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()
-
-
 def source_checksums(case: Case) -> dict[str, str]:
-    """Read all of a case's sources for their SHA-256 only; the names are those of its report."""
-    image = [sha256_of(path) for path in case.images]
-    return _named(
-        case, image[0] if len(image) == 1 else series_checksum(image), sha256_of(case.label) if case.label else ""
-    )
+    """Give the SHA-256 of a case's sources, by file and folder, which tells KiTS19's equally named files apart.
 
-
-def _named(case: Case, image: str, label: str) -> dict[str, str]:
-    """Name the checksums by file and folder, which tells KiTS19's equally named files apart."""
-    names = {SERIES if len(case.images) > 1 else "/".join(case.images[0].parts[-2:]): image}
-    return names if case.label is None else {**names, "/".join(case.label.parts[-2:]): label}
+    The files of a series have one, whatever they are called and in whatever order.
+    """
+    sums = {}
+    for path in case.sources:
+        with path.open("rb") as file:
+            sums["/".join(path.parts[-2:])] = hashlib.file_digest(file, "sha256").hexdigest()
+    if len(case.images) == 1:
+        return sums
+    label = {} if case.label is None else dict([sums.popitem()])
+    return {SERIES: hashlib.sha256("\n".join(sorted(sums.values())).encode()).hexdigest(), **label}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 POSITION, ORIENTATION, PIXEL_SPACING = "0020|0032", "0020|0037", "0028|0030"
 INSTANCE, SERIES, PATIENT, MODALITY, TILT = "0020|0013", "0020|000e", "0010|0020", "0008|0060", "0018|1120"
-RESCALE = {"0028|1053": "slope", "0028|1052": "intercept"}
+SLOPE, INTERCEPT = "0028|1053", "0028|1052"
 
 LARGEST_SHIFT = 0.5
 """Slices may be shifted against each other, over the whole series, by this part of a pixel."""
@@ -140,8 +140,8 @@ def _slice(path: Path) -> Slice | None:
     """Read one file's header; None if it is DICOM but no CT slice, such as a report or a segmentation object."""
     reader = _header(path)
     if reader is None:
-        raise UserError(f"{path} is DICOM but cannot be read, it may be truncated; download it again")
-    tags = {tag: _tag(reader, tag) for tag in (INSTANCE, SERIES, PATIENT, MODALITY, TILT, *RESCALE)}
+        raise _unreadable(path)
+    tags = {tag: _tag(reader, tag) for tag in (INSTANCE, SERIES, PATIENT, MODALITY, TILT, SLOPE, INTERCEPT)}
     if (tags[MODALITY] or "CT") != "CT":
         return None
     try:
@@ -152,10 +152,10 @@ def _slice(path: Path) -> Slice | None:
             f"{path} does not say where it is in the patient (position, orientation or pixel spacing "
             f"is missing), so it cannot be stacked; download it again"
         ) from None
-    if missing := [name for tag, name in RESCALE.items() if not tags[tag]]:
+    if not (tags[SLOPE] and tags[INTERCEPT]):
         raise UserError(
-            f"{path} has no rescale {' and no rescale '.join(missing)}, so its values cannot be turned into "
-            f"Hounsfield units; download it again"
+            f"{path} has no rescale slope or no rescale intercept, so its values cannot be turned into Hounsfield "
+            f"units; download it again"
         )
     grid = {
         "number of pixels": tuple(float(length) for length in reader.GetSize()[:2]),
@@ -177,21 +177,20 @@ def _voxels(slices: Sequence[Slice]) -> NDArray[Any]:
     """Read the pixels, rescaled to HU, ``(x, y, z)``; whole HU in 16 bits, where GDCM gives 32."""
     import SimpleITK as sitk
 
-    try:
-        image = sitk.ReadImage([str(entry.path) for entry in slices], imageIO="GDCMImageIO")
-    except RuntimeError:
-        for entry in slices:  # which of them?
-            try:
-                sitk.ReadImage(str(entry.path), imageIO="GDCMImageIO")
-            except RuntimeError:
-                raise UserError(
-                    f"{entry.path} is DICOM but cannot be read, it may be truncated; download it again"
-                ) from None
-        raise
-    voxels = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
+    planes = []
+    for entry in slices:
+        try:
+            planes.append(sitk.GetArrayFromImage(sitk.ReadImage(str(entry.path), imageIO="GDCMImageIO"))[0])
+        except RuntimeError:
+            raise _unreadable(entry.path) from None
+    voxels = np.stack(planes).transpose(2, 1, 0)
     bounds = np.iinfo(np.int16)
     fits = voxels.dtype.kind in "iu" and bounds.min <= voxels.min() and voxels.max() <= bounds.max
     return np.asarray(voxels.astype(np.int16) if fits else voxels)
+
+
+def _unreadable(path: Path) -> UserError:
+    return UserError(f"{path} is DICOM but cannot be read, it may be truncated; download it again")
 
 
 def _check_one_grid(case: str, slices: Sequence[Slice]) -> None:
@@ -224,13 +223,13 @@ def _check_spacing(case: str, slices: Sequence[Slice], heights: NDArray[np.float
     """
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
-    order = np.argsort(gaps >= 0.01 * max(usual, 0.1), kind="stable")  # a doubled slice explains other gaps
-    for gap, height, lower, upper in ((gaps[at], heights[at], slices[at], slices[at + 1]) for at in order):
-        where = f"between {lower.path.name} (at {height:.2f} mm) and {upper.path.name}"
-        steps = gap / usual if usual > 0 else 0.0
+    for lower, upper, gap, height in zip(slices, slices[1:], gaps, heights, strict=False):
         if gap < 0.01 * max(usual, 0.1):
             problem = f"{lower.path} and {upper.path} are at the same place ({height:.2f} mm): a duplicated slice"
             raise UserError(f"{case}: {problem}; delete one of them")
+    for lower, upper, gap, height in zip(slices, slices[1:], gaps, heights, strict=False):
+        where = f"between {lower.path.name} (at {height:.2f} mm) and {upper.path.name}"
+        steps = gap / usual
         if steps > 1.5 and abs(steps - round(steps)) < 0.05:
             problem = f"{round(steps) - 1} slice(s) missing {where} in {lower.path.parent}"
             raise UserError(f"{case}: {problem}; complete the download")

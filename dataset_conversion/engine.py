@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -209,26 +209,18 @@ def _already_converted(plan: Plan, options: Options, target: Path) -> Outcome:
     Raises:
         UserError: it is something else.
     """
-    different = UserError(
-        f"{target} exists and was not made from this source with these options; "
-        f"replace it with --overwrite, or choose another --id or --name"
-    )
-    if not (target / REPORT_JSON).is_file():
-        raise different
-    report: Mapping[str, Any] = read_json(target / REPORT_JSON)
+    report = read_json(target / REPORT_JSON) if (target / REPORT_JSON).is_file() else {}
     made_of = {entry["case"]: entry for entry in report.get("cases", ())}
-    expected = (options.deciding(), converter_version(), plan.card.title)
-    if (report.get("options"), report.get("converter"), report.get("data_set")) != expected:
-        raise different
-    if set(made_of) != {case.case for case in plan.cases}:
-        raise different
-    for entry in made_of.values():
-        for name in entry["files"]:
-            if not (target / name).is_file():
-                raise UserError(
-                    f"{target / name} is missing from a finished conversion; convert again with --overwrite"
-                )
-    for case, result in run_cases(source_checksums, plan.cases, options.processes, "comparing", options.progress):
-        if isinstance(result, UserError) or result != made_of[case.case]["sources"]:
-            raise different
+    made_by = (report.get("options"), report.get("converter"), report.get("data_set"))
+    same = made_by == (options.deciding(), converter_version(), plan.card.title)
+    cases = plan.cases if same and set(made_of) == {case.case for case in plan.cases} else []
+    compared = run_cases(source_checksums, cases, options.processes, "comparing", options.progress)
+    if not cases or any(sources != made_of[case.case]["sources"] for case, sources in compared):
+        raise UserError(
+            f"{target} exists and was not made from this source with these options; "
+            f"replace it with --overwrite, or choose another --id or --name"
+        )
+    for name in (name for entry in made_of.values() for name in entry["files"]):
+        if not (target / name).is_file():
+            raise UserError(f"{target / name} is missing from a finished conversion; convert again with --overwrite")
     return Outcome(target, "already converted", len(made_of), report["warnings"], plan.notes, plan.left_out)

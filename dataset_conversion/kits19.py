@@ -92,7 +92,7 @@ def read_case(case: Case) -> Scan:
         UserError: a file is damaged.
     """
     assert case.label is not None
-    image, label = read_image(case.images[0], checksum=True), read_labels(case.label, checksum=True)
+    image, label = read_image(case.images[0]), read_labels(case.label)
     if image.voxels.ndim != 3:
         raise UserError(f"{image.path} has {image.voxels.ndim} dimensions, not three; download it again")
     done = f"turned from {image.orientation} to RAS"

@@ -208,6 +208,6 @@ def read_case(case: Case) -> Scan:
     Raises:
         UserError: a file is damaged.
     """
-    image = read_image(case.images[0], checksum=True)
-    label = None if case.label is None else read_labels(case.label, checksum=True)
+    image = read_image(case.images[0])
+    label = None if case.label is None else read_labels(case.label)
     return Scan(image, label, warnings=header_warnings(image))

@@ -113,20 +113,20 @@ class Staging:
             raise UserError(f"another conversion to {self.target.name} is running; wait for it to end") from None
 
     def finished(self, cases: Sequence[Case], stage: str) -> dict[str, CaseResult]:
-        """Give what an earlier run recorded of cases whose sources have not changed since."""
+        """Give what an earlier run recorded of cases whose files are there and whose sources are not newer."""
         results = {}
         for case in cases:
-            if self._record_file(case, stage).exists():
-                record = read_json(self._record_file(case, stage))
-                files = record["result"].get("files", {})
-                if record["stamp"] == _stamp(case) and all((self.folder / name).is_file() for name in files):
-                    results[case.case] = record["result"]
+            record = self._record_file(case, stage)
+            if record.exists() and all(path.stat().st_mtime_ns <= record.stat().st_mtime_ns for path in case.sources):
+                result = read_json(record)
+                if all((self.folder / name).is_file() for name in result.get("files", {})):
+                    results[case.case] = result
         self.resumed = len(results)
         return results
 
     def record(self, case: Case, stage: str, result: CaseResult) -> None:
         """Remember that a case is finished."""
-        write_json(self._record_file(case, stage), {"stamp": _stamp(case), "result": result})
+        write_json(self._record_file(case, stage), result)
 
     def _record_file(self, case: Case, stage: str) -> Path:
         return self.folder / STATE / f"{stage}_{case.case}.json"
@@ -144,8 +144,3 @@ class Staging:
             os.replace(self.target, self._replaced)
         os.replace(self.folder, self.target)
         shutil.rmtree(self._replaced, ignore_errors=True)
-
-
-def _stamp(case: Case) -> list[list[Any]]:
-    """Name, size and time of a case's sources: enough to notice a change between two runs."""
-    return [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in case.sources]

@@ -21,10 +21,9 @@ import numpy as np
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.volumes import Volume, read_labels
-from nnunetv2_eccam.volumes.nifti import sha256_of
 from nnunetv2_eccam.volumes.volume import by
 
-from .cases import check_label, series_checksum
+from .cases import check_label
 from .dicom_series import Series, is_dicom, patient_of, read_series
 from .model import Case, DatasetCard, Plan, Problem, ReadCase, Scan, Survey
 from .orientation_evidence import Way, decide_way, way_scores
@@ -168,7 +167,7 @@ def _read(case: Case) -> tuple[Series, Volume]:
             f"{case.case}: the files in {case.images[0].parent} are of {series.patient}; move them to "
             f"that patient's folder"
         )
-    label = read_labels(case.label, checksum=True)
+    label = read_labels(case.label)
     check_label(case.label, label.voxels, CARD.labels)
     return series, label
 
@@ -185,8 +184,7 @@ def read_case(case: Case, ways: Mapping[str, Way]) -> Scan:
     """
     series, label = _read(case)
     way = ways[case.case]
-    image = replace(series.volume, sha256=series_checksum([sha256_of(path) for path in case.images]))
-    warnings = [*series.warnings]
+    image, warnings = series.volume, [*series.warnings]
     given = [float(length) for length in label.header.get_zooms()[:3]]
     if not np.allclose(sorted(given), sorted(image.spacing), rtol=0.02):
         warnings.append(

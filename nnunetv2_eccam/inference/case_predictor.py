@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 import os
 import sys
 import traceback
-from collections.abc import Generator, Iterable, Sequence, Sized
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from nnunetv2.inference.export_prediction import (
     convert_predicted_logits_to_segmentation_with_correct_shape,
     export_prediction_from_logits,
 )
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.helpers import empty_cache
 from numpy.typing import NDArray
@@ -31,8 +28,8 @@ from tqdm import tqdm
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
 from nnunetv2_eccam.inference.cases import CaseReader, CasesFailed, Failure, find_cases, reason_of
-from nnunetv2_eccam.inference.measurement import largest_batch
-from nnunetv2_eccam.inference.work_ahead import WorkAhead, WorkBehind
+from nnunetv2_eccam.inference.trained_model import CHECKPOINT, check_device, checked_model
+from nnunetv2_eccam.inference.work_ahead import WorkAhead
 
 AHEAD_BYTES = 2**30
 """Bytes of preprocessed cases, and of logits to be written, that may wait for their turn."""
@@ -58,36 +55,37 @@ class CasePredictor(BatchedPredictor):
         super().__init__(*args, **kwargs)
         self.failed: dict[str, str] = {}
         """Why cases were left out, by case."""
-        self._set_aside: list[Any] | None = None
 
-    # nnU-Net writes the arguments of these two to a file, by the names that their signatures have.
-
-    @functools.wraps(nnUNetPredictor.predict_from_files)
-    def predict_from_files(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict the cases of a folder or a list.
+    def initialize_from_trained_model_folder(
+        self, model_training_output_dir: str, use_folds: Any, checkpoint_name: str = CHECKPOINT
+    ) -> None:
+        """Load a model as nnU-Net does.
 
         Raises:
-            CasesFailed: some could not be predicted.
+            UserError: torch cannot use the device, or something of the model is missing or broken.
         """
-        results = super().predict_from_files(*args, **kwargs)
-        self._raise_failed(results)
-        return results
+        check_device(self.device.type)
+        with checked_model(Path(model_training_output_dir), use_folds, checkpoint_name):
+            super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
 
-    @functools.wraps(nnUNetPredictor.predict_from_files_sequential)
-    def predict_from_files_sequential(self, *args: Any, **kwargs: Any) -> Any:
-        """Do the same with one thread for reading and one for writing; nothing here needs processes.
-
-        Raises:
-            CasesFailed: some could not be predicted.
-        """
-        given = inspect.signature(super().predict_from_files_sequential).bind(*args, **kwargs).arguments
-        self._set_aside = []  # so that nnU-Net writes its JSON files and finds nothing to predict
-        super().predict_from_files_sequential(*args, **kwargs)
-        files, outputs, previous = self._set_aside
-        self._set_aside = None
-        cases = self._internal_get_data_iterator_from_lists_of_filenames(files, previous, outputs, 1)
-        results = self.predict_from_data_iterator(cases, given.get("save_probabilities", False), 1)
-        return results if outputs is None else []
+    def predict_from_files_sequential(
+        self,
+        list_of_lists_or_source_folder: Any,
+        output_folder_or_list_of_truncated_output_files: Any,
+        save_probabilities: bool = False,
+        overwrite: bool = True,
+        folder_with_segs_from_prev_stage: str | None = None,
+    ) -> Any:
+        """Do what ``predict_from_files`` does with one thread for reading and one for writing."""
+        return self.predict_from_files(
+            list_of_lists_or_source_folder,
+            output_folder_or_list_of_truncated_output_files,
+            save_probabilities,
+            overwrite,
+            num_processes_preprocessing=1,
+            num_processes_segmentation_export=1,
+            folder_with_segs_from_prev_stage=folder_with_segs_from_prev_stage,
+        )
 
     def _manage_input_and_output_lists(self, source: Any, *args: Any, **kwargs: Any) -> Any:
         self.failed = {}
@@ -96,10 +94,9 @@ class CasePredictor(BatchedPredictor):
             for failure in failures:
                 self._note(failure)
         lists = super()._manage_input_and_output_lists(source, *args, **kwargs)
-        if self._set_aside is None:
-            return lists
-        self._set_aside.extend(lists)
-        return [], [], []
+        if not lists[0]:
+            self._raise_failed(None)
+        return lists
 
     def _internal_get_data_iterator_from_lists_of_filenames(
         self,
@@ -107,17 +104,11 @@ class CasePredictor(BatchedPredictor):
         seg_from_prev_stage_files: Sequence[str | None] | None,
         output_filenames_truncated: Sequence[str] | None,
         num_processes: int,
-    ) -> WorkAhead[Any, dict[str, Any] | Failure]:
+    ) -> WorkAhead[int, dict[str, Any] | Failure]:
         ending = len(self.dataset_json["file_ending"]) + len("_0000")
         names = [os.path.basename(files[0])[:-ending] for files in input_list_of_lists]
-        reader = self._reader()
-        return self._ahead(
-            reader.from_files,
-            names,
-            list(zip(input_list_of_lists, seg_from_prev_stage_files or [None] * len(names), strict=True)),
-            output_filenames_truncated,
-            num_processes,
-        )
+        jobs = list(zip(input_list_of_lists, seg_from_prev_stage_files or [None] * len(names), strict=True))
+        return self._ahead(self._reader().from_files, names, jobs, output_filenames_truncated, num_processes)
 
     def get_data_iterator_from_raw_npy_data(
         self,
@@ -126,7 +117,7 @@ class CasePredictor(BatchedPredictor):
         properties_or_list_of_properties: Any,
         truncated_ofname: Any,
         num_processes: int = 3,
-    ) -> WorkAhead[Any, dict[str, Any] | Failure]:
+    ) -> WorkAhead[int, dict[str, Any] | Failure]:
         """Preprocess arrays in threads; see nnU-Net's method."""
 
         def listed(value: Any) -> Any:
@@ -142,8 +133,13 @@ class CasePredictor(BatchedPredictor):
         return CaseReader(self.plans_manager, self.configuration_manager, self.dataset_json, self.verbose_preprocessing)
 
     def _ahead(
-        self, read: Any, names: Sequence[str], jobs: Sequence[Any], outputs: Sequence[str] | None, threads: int
-    ) -> WorkAhead[Any, dict[str, Any] | Failure]:
+        self,
+        read: Callable[..., tuple[Tensor, dict[str, Any]]],
+        names: Sequence[str],
+        jobs: Sequence[Any],
+        outputs: Sequence[str] | None,
+        threads: int,
+    ) -> WorkAhead[int, dict[str, Any] | Failure]:
         def item(index: int) -> dict[str, Any] | Failure:
             try:
                 data, properties = read(*jobs[index])
@@ -176,14 +172,12 @@ class CasePredictor(BatchedPredictor):
             CasesFailed: some could not be predicted.
         """
         results: list[Future[Any] | None] = []
+        writing: dict[Future[Any], int] = {}  # and the bytes that wait with it
+        threads = max(1, num_processes_segmentation_export)
         total = len(data_iterator) if isinstance(data_iterator, Sized) else None
         bar = tqdm(desc="cases", total=total, disable=not self.allow_tqdm)
         # Closed whatever happens: an error's traceback keeps this frame, and threads that read would wait for ever.
-        with (
-            closing(self._groups(data_iterator)) as groups,
-            bar,
-            WorkBehind(num_processes_segmentation_export, AHEAD_BYTES) as writer,
-        ):
+        with closing(self._groups(data_iterator)) as groups, bar, ThreadPoolExecutor(threads) as writer:
             for group in groups:
                 cases = [item for item in group if not isinstance(item, Failure)]
                 logits = iter(self.predict_logits([item["data"] for item in cases]))
@@ -192,9 +186,15 @@ class CasePredictor(BatchedPredictor):
                         self._note(item)
                         results.append(None)
                         continue
+                    writing = {each: size for each, size in writing.items() if not each.done()}
+                    while len(writing) > threads and sum(writing.values()) >= AHEAD_BYTES:
+                        done, _ = wait(writing, return_when=FIRST_COMPLETED)
+                        writing = {each: size for each, size in writing.items() if each not in done}
                     found = next(logits)
                     job = (found, item["data_properties"], item["ofile"], save_probabilities, len(results))
-                    results.append(writer.submit(found.nbytes, self._export, *job))
+                    future = writer.submit(self._export, *job)
+                    writing[future] = found.nbytes
+                    results.append(future)
                 bar.update(len(group))
         given = [None if future is None else future.result() for future in results]
         for failure in (each for each in given if isinstance(each, Failure)):
@@ -207,7 +207,6 @@ class CasePredictor(BatchedPredictor):
 
     def _groups(self, items: Iterable[Any]) -> Generator[list[Any], None, None]:
         """Take cases together until they fill some batches, within a bound of memory."""
-        most = BATCHES_TOGETHER * (self.batch_size or largest_batch(self.device))
         heads = self.label_manager.num_segmentation_heads
         group: list[Any] = []
         samples = size = 0
@@ -219,7 +218,7 @@ class CasePredictor(BatchedPredictor):
                     os.remove(file)
                 n = self.samples_of(item["data"])
                 more = item["data"].nbytes + (2 * heads + 2) * math.prod(item["data"].shape[1:])
-            if group and (samples + n > most or size + more > BYTES_TOGETHER):
+            if group and (samples + n > BATCHES_TOGETHER * self.samples_at_once or size + more > BYTES_TOGETHER):
                 yield group
                 group, samples, size = [], 0, 0
             group.append(item)
@@ -233,7 +232,7 @@ class CasePredictor(BatchedPredictor):
         """Write one case, whole or not at all, or give what would be written; in a thread."""
         # On the CPU a thread that asked for another number would change it for the network, too.
         threads = torch.get_num_threads() if self.device.type == "cpu" else default_num_processes
-        plans, configuration = self.plans_manager, self.configuration_manager
+        plans, configuration, dataset = self.plans_manager, self.configuration_manager, self.dataset_json
         if output is None:
             try:
                 return convert_predicted_logits_to_segmentation_with_correct_shape(
@@ -243,17 +242,10 @@ class CasePredictor(BatchedPredictor):
                 return self._failure(f"image {index}", error)
         folder, name = os.path.split(output)
         partial = os.path.join(folder, f".partial_{name}")
-        endings = [*([".npz", ".pkl"] if save_probabilities else []), self.dataset_json["file_ending"]]
+        endings = [*([".npz", ".pkl"] if save_probabilities else []), dataset["file_ending"]]
         try:
             export_prediction_from_logits(
-                _finite(logits),
-                properties,
-                configuration,
-                plans,
-                self.dataset_json,
-                partial,
-                save_probabilities,
-                threads,
+                _finite(logits), properties, configuration, plans, dataset, partial, save_probabilities, threads
             )
             for ending in endings:
                 os.replace(partial + ending, output + ending)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.volumes import check_image, ending_of, list_volumes, present_file
+from nnunetv2_eccam.volumes import ending_of, list_volumes, present_file, read_image
+from nnunetv2_eccam.volumes.volume import by
 
 UNCHECKED = (".nii.gz", ".nii", ".gipl", ".tif", ".tiff")
 """Endings of files that nnU-Net's readers take damaged, and fill up with zeros."""
@@ -111,7 +112,7 @@ class CaseReader:
         for file in files:
             present_file(Path(file))
             if ending_of(Path(file)) in UNCHECKED:
-                check_image(Path(file))
+                read_image(Path(file))
         reader = self._plans.image_reader_writer_class()
         image, properties = _read(reader, files)
         self._check(image, files)
@@ -152,8 +153,8 @@ class CaseReader:
 
         if segmentation is not None and segmentation.shape[1:] != image.shape[1:]:
             raise UserError(
-                f"its image is of {_by(image.shape[1:])} voxels, the first stage's segmentation of "
-                f"{_by(segmentation.shape[1:])}"
+                f"its image is of {by(image.shape[1:])} voxels, the first stage's segmentation of "
+                f"{by(segmentation.shape[1:])}"
             )
         preprocessor = self._configuration.preprocessor_class(verbose=self._verbose)
         data, onto, properties = preprocessor.run_case_npy(
@@ -174,15 +175,11 @@ def _read(reader: Any, files: Sequence[str]) -> tuple[NDArray[Any], dict[str, An
         sizes = []
         for file in files:
             try:
-                sizes.append(f"{os.path.basename(file)} {_by(reader.read_images([file])[0].shape[1:])}")
+                sizes.append(f"{os.path.basename(file)} {by(reader.read_images([file])[0].shape[1:])}")
             except Exception as cause:
                 raise UserError(f"{file} cannot be read: {reason_of(cause)}") from cause
         reason = f"its files differ in size or spacing: {', '.join(sizes)}" if len(files) > 1 else reason_of(error)
         raise UserError(reason) from error
-
-
-def _by(size: Sequence[int]) -> str:
-    return " x ".join(map(str, size))
 
 
 def reason_of(error: BaseException) -> str:

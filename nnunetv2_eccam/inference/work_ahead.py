@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,8 +38,7 @@ class WorkAhead(Generic[Item, Result]):
         self._work, self._items, self._size_of = work, items, size_of
         self._workers, self._memory = max(1, workers), memory
         self._changed = threading.Condition()
-        self._started = self._taken = self._waiting = 0
-        self._finished: dict[int, Future[Result]] = {}
+        self._taken = self._waiting = 0
         self._stopped = False
 
     def __len__(self) -> int:
@@ -47,77 +46,32 @@ class WorkAhead(Generic[Item, Result]):
 
     def __iter__(self) -> Iterator[Result]:
         with ThreadPoolExecutor(self._workers) as pool:
-            for _ in range(min(self._workers, len(self._items))):
-                pool.submit(self._run)
+            running = deque(pool.submit(self._in_turn, index) for index in range(len(self._items)))
             try:
-                for index in range(len(self._items)):
-                    yield self._take(index)
+                while running:
+                    result = running.popleft().result()
+                    with self._changed:
+                        self._taken += 1
+                        self._waiting -= self._size_of(result)
+                        self._changed.notify_all()
+                    yield result
             finally:
                 with self._changed:
                     self._stopped = True
                     self._changed.notify_all()
+                pool.shutdown(cancel_futures=True)
 
-    def _take(self, index: int) -> Result:
+    def _in_turn(self, index: int) -> Result:
+        """Work on an item once there is room for its result; the pool starts items in their order."""
+
+        def may_start() -> bool:
+            return self._stopped or index < self._taken + self._workers or self._waiting < self._memory
+
         with self._changed:
-            self._changed.wait_for(lambda: index in self._finished)
-            result = self._finished.pop(index).result()
-            self._taken += 1
-            self._waiting -= self._size_of(result)
-            self._changed.notify_all()
+            self._changed.wait_for(may_start)
+            if self._stopped:
+                raise InterruptedError("nobody takes the results any more")
+        result = self._work(self._items[index])
+        with self._changed:
+            self._waiting += self._size_of(result)
         return result
-
-    def _may_start(self) -> bool:
-        return self._stopped or self._started < self._taken + self._workers or self._waiting < self._memory
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._may_start)
-                if self._stopped or self._started == len(self._items):
-                    return
-                index, self._started = self._started, self._started + 1
-            done: Future[Result] = Future()
-            try:
-                result = self._work(self._items[index])
-                done.set_result(result)
-                size = self._size_of(result)
-            except BaseException as error:
-                done.set_exception(error)
-                size = 0
-            with self._changed:
-                self._finished[index] = done
-                self._waiting += size
-                self._changed.notify_all()
-
-
-class WorkBehind:
-    """Lets threads do jobs behind the one that gives them, who waits once too much is left to do.
-
-    Args:
-        workers: threads.
-        memory: bytes that waiting jobs may hold. As many jobs as there are threads, and two more, may wait whatever
-            their size.
-    """
-
-    def __init__(self, workers: int, memory: int) -> None:
-        self._workers, self._memory = max(1, workers), memory
-        self._pool = ThreadPoolExecutor(self._workers)
-        self._unfinished: deque[tuple[Future[Any], int]] = deque()
-
-    def __enter__(self) -> WorkBehind:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown(cancel_futures=error[0] is not None)
-
-    def submit(self, size: int, job: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Give a job that holds so many bytes; wait first until there is room for it."""
-        while self._unfinished and (
-            self._unfinished[0][0].done()
-            or (len(self._unfinished) >= self._workers + 2 and sum(n for _, n in self._unfinished) >= self._memory)
-        ):
-            future, _ = self._unfinished.popleft()
-            future.exception()
-        given = self._pool.submit(job, *arguments)
-        self._unfinished.append((given, size))
-        return given

@@ -5,14 +5,13 @@ give. :func:`list_volumes` lists a folder, :func:`present_file` says what is wro
 """
 
 from nnunetv2_eccam.volumes.listing import ENDINGS, Listing, ending_of, list_volumes, present_file
-from nnunetv2_eccam.volumes.reading import check_image, read_image, read_labels, read_volume
+from nnunetv2_eccam.volumes.reading import read_image, read_labels, read_volume
 from nnunetv2_eccam.volumes.volume import Volume, check_same_grid
 
 __all__ = [
     "ENDINGS",
     "Listing",
     "Volume",
-    "check_image",
     "check_same_grid",
     "ending_of",
     "list_volumes",

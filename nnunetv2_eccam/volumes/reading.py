@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +23,7 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
 from nnunetv2_eccam.volumes.geometry import SimpleITKError, affine_ras, check_affine, simpleitk_affine
 from nnunetv2_eccam.volumes.listing import ENDINGS, ending_of, present_file
-from nnunetv2_eccam.volumes.nifti import read_nifti, sha256_of
+from nnunetv2_eccam.volumes.nifti import read_nifti
 from nnunetv2_eccam.volumes.volume import Volume, by
 
 if TYPE_CHECKING:
@@ -32,12 +35,11 @@ ROUNDING = 1e-4
 GIPL_HEADER = 256
 
 
-def read_volume(path: Path, checksum: bool = False) -> Volume:
+def read_volume(path: Path) -> Volume:
     """Read a file to its last byte, whatever its voxels mean.
 
     Args:
         path: its ending tells the format; capital letters do not matter.
-        checksum: take the SHA-256 of the file's bytes on the way.
 
     Returns:
         The volume, of three axes or four, as :class:`Volume` describes.
@@ -62,16 +64,16 @@ def read_volume(path: Path, checksum: bool = False) -> Volume:
             f"with channels, and none is empty"
         )
     check_affine(path, volume.affine)
-    return replace(volume, sha256=sha256_of(path)) if checksum else volume
+    return volume
 
 
-def read_image(path: Path, checksum: bool = False) -> Volume:
+def read_image(path: Path) -> Volume:
     """Read an image; as :func:`read_volume`, and every voxel is a finite number.
 
     Raises:
         UserError: as :func:`read_volume`, or voxels are NaN or infinite.
     """
-    volume = read_volume(path, checksum)
+    volume = read_volume(path)
     if volume.voxels.dtype.kind == "f":
         ends = (volume.voxels.min(), volume.voxels.max())  # both see NaN, and need no array of their own
         if not np.isfinite(ends).all():
@@ -83,19 +85,7 @@ def read_image(path: Path, checksum: bool = False) -> Volume:
     return volume
 
 
-def check_image(path: Path) -> None:
-    """Check a file that is to be predicted: that it can be read to its last byte and every voxel is finite.
-
-    nnU-Net's own reader (SimpleITK) takes a truncated file and fills it up with zeros. This costs one reading of
-    the file and the memory of its voxels.
-
-    Raises:
-        UserError: as :func:`read_image`.
-    """
-    read_image(path)
-
-
-def read_labels(path: Path, checksum: bool = False) -> Volume:
+def read_labels(path: Path) -> Volume:
     """Read a mask as whole numbers of the smallest unsigned type that holds them.
 
     Floats within :data:`ROUNDING` of a whole number are taken for it.
@@ -103,7 +93,7 @@ def read_labels(path: Path, checksum: bool = False) -> Volume:
     Raises:
         UserError: as :func:`read_volume`, or the file has channels, NaN, negative numbers or fractions.
     """
-    volume = read_volume(path, checksum)
+    volume = read_volume(path)
     voxels = volume.voxels
     if voxels.ndim == 4 and voxels.shape[3] == 1:
         voxels = voxels[..., 0]
@@ -155,11 +145,8 @@ def _read_by_simpleitk(path: Path, ending: str) -> Volume:
     import SimpleITK as sitk
 
     sitk.ProcessObject.GlobalWarningDisplayOff()
-    try:
+    with _refused(path):
         image: Any = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path} cannot be read ({reason}); download or copy it again") from None
     array = np.asarray(sitk.GetArrayFromImage(image))  # (z, y, x) or, with components, (z, y, x, channel)
     if ending == ".gipl" and path.stat().st_size < GIPL_HEADER + array.nbytes:
         raise UserError(f"{path} is truncated: its header promises {array.size} voxels; download or copy it again")
@@ -188,12 +175,8 @@ def _read_photograph(path: Path, ending: str) -> Volume:
 def _picture(path: Path) -> tuple[NDArray[Any], bool]:
     from skimage.io import imread
 
-    try:
+    with _refused(path):
         pixels = np.asarray(imread(path))
-    except MemoryError:
-        raise UserError(f"{path} is damaged, or needs more memory than there is") from None
-    except Exception as error:  # its many plugins raise what they like on a broken file
-        raise UserError(f"{path} cannot be read ({_reason(error)}); download or copy it again") from None
     return pixels, pixels.ndim == 3
 
 
@@ -201,37 +184,33 @@ def _tiff(path: Path) -> tuple[NDArray[Any], bool]:
     import tifffile
 
     # Of a truncated file, tifffile gives the pages that are left, and says so by a message only.
-    said = _Messages()
+    said = BufferingHandler(1000)
     logger = logging.getLogger("tifffile")
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(said)
     try:
-        with tifffile.TiffFile(path) as file:
+        with _refused(path), tifffile.TiffFile(path) as file:
             pixels = np.asarray(file.asarray())
             colour = file.pages[0].samplesperpixel > 1
-    except MemoryError:
-        raise UserError(f"{path} is damaged, or needs more memory than there is") from None
-    except Exception as error:  # tifffile and its codecs raise what they like on a broken file
-        raise UserError(f"{path} cannot be read ({_reason(error)}); download or copy it again") from None
     finally:
         logger.removeHandler(said)
         logger.propagate = propagated
-    if said.lines:
-        raise UserError(f"{path} is damaged ({said.lines[0]}); download or copy it again")
+    for text in (record.getMessage().splitlines()[0] for record in said.buffer):
+        if "invalid" in text or "failed" in text or "corrupt" in text:
+            raise UserError(f"{path} is damaged ({text}); download or copy it again")
     return pixels, bool(colour)
 
 
-class _Messages(logging.Handler):
-    """Keeps what is logged about pages or series that are not where the file says."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if "invalid" in text or "failed" in text or "corrupt" in text:
-            self.lines.append(text.splitlines()[0])
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Say in one line why a library does not read a file; they raise what they like on a broken one."""
+    try:
+        yield
+    except MemoryError:
+        raise UserError(f"{path} is damaged, or needs more memory than there is") from None
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise UserError(f"{path} cannot be read ({reason}); download or copy it again") from None
 
 
 def _spacing_beside(path: Path) -> tuple[float, float, float] | None:
@@ -258,7 +237,3 @@ def _spacing_beside(path: Path) -> tuple[float, float, float] | None:
             z, y, x = (float(mm) for mm in spacing)
             return x, y, z
     return None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -33,7 +33,6 @@ class Volume:
         header: nibabel's header of a NIfTI file, else None.
         simpleitk_error: why SimpleITK does not read this file, which nibabel and so nnU-Net's second reader do;
             empty for almost every file.
-        sha256: of the file's bytes, if it was asked for.
     """
 
     path: Path
@@ -45,7 +44,6 @@ class Volume:
     colour: bool = False
     header: Any = None
     simpleitk_error: str = ""
-    sha256: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -159,7 +159,7 @@ def test_a_missing_rescale_is_named_with_the_file(tmp_path):
     for element, other in ((b"\x28\0\x52\x10", b"\x28\0\x56\x10"), (b"\x28\0\x53\x10", b"\x28\0\x57\x10")):
         assert files[0].read_bytes().count(element) == 1
         files[0].write_bytes(files[0].read_bytes().replace(element, other))
-    with pytest.raises(UserError, match=r"0001\.bin has no rescale slope and no rescale intercept"):
+    with pytest.raises(UserError, match=r"0001\.bin has no rescale slope or no rescale intercept"):
         read_series("PANCREAS_0001", files)
 
 

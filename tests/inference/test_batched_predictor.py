@@ -6,7 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+import weakref
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,16 +25,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
-from nnunetv2_eccam.inference import batched_predictor, measurement
-from nnunetv2_eccam.inference.batch_choice import TIMED_CALLS, WARM_UP_CALLS, BatchChoice
-from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
-from nnunetv2_eccam.inference.logit_sum import LogitSum
+from nnunetv2_eccam.inference import batched_predictor
+from nnunetv2_eccam.inference.batched_predictor import LARGEST_BATCH, BatchedPredictor, LogitSum, is_out_of_memory
 from nnunetv2_eccam.inference.validation import batched_validation
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
 
 PATCH = {2: [16, 24], 3: [8, 16, 16]}
 IMAGE = {2: (3, 29, 40), 3: (11, 21, 30)}
-CALLS = WARM_UP_CALLS + TIMED_CALLS
 
 
 def unet(network_class, dimension: int, channels: int = 1) -> nn.Module:
@@ -134,7 +131,7 @@ def test_any_image_patch_and_batch_gives_nnunets_logits(
     network = Lopsided(dimension)
     patch = patch[3 - dimension :]
     assert_as_nnunets(network, torch.randn(1, *size), patch, axes, batch_size, **options)
-    assert max(network.batches) <= (batch_size or measurement.LARGEST_BATCH_ELSEWHERE)
+    assert max(network.batches) <= (batch_size or LARGEST_BATCH)
 
 
 def test_the_comparison_notices_a_wrong_flip(monkeypatch):
@@ -185,11 +182,6 @@ def test_the_wrapper_for_several_gpus_is_left_out():
     assert torch.equal(logits, expected)
 
 
-def test_threads_that_read_and_add_change_nothing(monkeypatch):
-    monkeypatch.setattr(batched_predictor, "_executor", lambda apart: ThreadPoolExecutor(max_workers=1))
-    assert_as_nnunets(Lopsided(), torch.randn(1, 9, 29, 40), PATCH[2], (0, 1), batch_size=8)
-
-
 def test_infinite_logits_are_refused_as_nnunet_refuses_them():
     class Huge(Lopsided):
         def forward(self, x):
@@ -234,107 +226,24 @@ def test_batches_hold_whole_tiles_or_copies_of_one(batch_size, axes, expected):
     assert network.batches == expected
 
 
-def drive(choice: BatchChoice, pace, used=lambda n: n, memory=1e9, images=1) -> list[int]:
-    """Record calls of a network with ``pace(n)`` seconds per sample until the choice is settled."""
-    tried = []
-    for _ in range(200):
-        if choice.settled:
-            return tried
-        tried.append(choice.size)
-        choice.record(choice.size, pace(choice.size) * choice.size, used(choice.size), memory)
-    raise AssertionError("never settled")
-
-
 @pytest.mark.parametrize(
-    ("pace", "chosen", "tried"),
+    ("device", "patch", "samples"),
     [
-        (lambda n: 1.0, 1, [1, 2]),  # no gain: as nnU-Net
-        (lambda n: 1.0 + 0.1 * n, 1, [1, 2]),  # slower
-        (lambda n: max(1 / n, 1 / 8), 8, [1, 2, 4, 8, 16]),
-        (lambda n: 1 / n, 32, [1, 2, 4, 8, 16, 32]),  # up to the largest
-        (lambda n: 1 - 0.02 * (n > 1), 1, [1, 2]),  # a gain within the noise
+        ("cpu", [64, 64], 8),
+        ("cpu", [192, 192], 1),  # as nnU-Net
+        ("cpu", [8, 8], 64),
+        ("cuda", [192, 192], 64),
+        ("cuda", [512, 512], 16),
+        ("cuda", [128, 128, 128], 2),
+        ("cuda", [192, 256, 256], 1),
     ],
 )
-def test_a_batch_is_doubled_while_a_sample_gets_faster(pace, chosen, tried):
-    choice = BatchChoice(largest=32)
-    assert drive(choice, pace) == [size for size in tried for _ in range(CALLS)]
-    assert choice.size == chosen
-
-
-def test_a_batch_is_doubled_only_into_free_memory():
-    choice = BatchChoice(largest=64)
-    drive(choice, lambda n: 1 / n, used=lambda n: 10 * n, memory=85)
-    assert choice.size == 8
-    choice.start_image(memory=45)  # an image with larger results
-    assert choice.size == 4
-    choice.start_image(memory=3)
-    assert choice.size == 1
-    choice.start_image(memory=85)
-    assert choice.size == 8
-
-
-def test_the_first_call_of_a_size_and_a_hiccup_do_not_count():
-    choice = BatchChoice(largest=2)
-    for seconds in (0.1, 1.0, 1.0, 1.0, 90.0, 50.0, 1.0, 2.0):
-        choice.record(choice.size, seconds, 1, 1e9)
-    assert choice.settled
-    assert choice.size == 2
-
-
-def test_only_full_batches_are_measured():
-    choice = BatchChoice(largest=8)
-    for _ in range(CALLS):
-        choice.record(1, 1.0, 1, 1e9)
-    assert choice.size == 2
-    for _ in range(10):
-        choice.record(1, 1.0, 1, 1e9)
-    assert not choice.settled
-    choice.finish_image()
-    assert not choice.settled  # this image filled batches of one
-    choice.start_image(1e9)
-    choice.record(1, 1.0, 1, 1e9)
-    choice.finish_image()  # this one had a single sample, and the next ones may, too
-    assert choice.settled
-    assert choice.size == 1
-
-
-def test_the_predictor_takes_the_size_that_its_clock_prefers(monkeypatch):
-    """A network that takes a second per call, whatever the batch, and 10 bytes per sample of 45 that are free."""
-    clock, memory = {"now": 0.0}, {"free": 45.0}
-
-    class Timed(Lopsided):
-        def forward(self, x):
-            clock["now"] += 1.0
-            return super().forward(x)
-
-    def measured_call(network, samples, _original=measurement.measured_call):
-        logits, cost = _original(network, samples, lambda: clock["now"])
-        return logits, cost._replace(used=10.0 * len(samples))
-
-    monkeypatch.setattr(measurement, "measured_call", measured_call)
-    monkeypatch.setattr(measurement, "usable_memory", lambda device: memory["free"])
-    network = Timed()
-    predictor = assert_as_nnunets(network, torch.randn(1, 20, 16, 24), PATCH[2], (0, 1))
-    assert predictor._choice.settled
-    assert predictor._choice.size == 4
-    assert set(network.batches) == {1, 2, 4}
-    network.batches.clear()
-    predictor.predict_sliding_window_return_logits(torch.randn(1, 6, 16, 24))
-    assert network.batches == [4] * 6  # nothing is measured again
-    network.batches.clear()
-    memory["free"] = 25.0
-    predictor.predict_sliding_window_return_logits(torch.randn(1, 2, 16, 24))
-    assert network.batches == [2] * 4
-
-
-def test_images_too_small_to_fill_a_larger_batch_end_the_measuring():
-    predictor = predictor_of(BatchedPredictor, Lopsided(), PATCH[2])
-    settled = []
-    for _ in range(CALLS + 1):
-        predictor.predict_sliding_window_return_logits(torch.randn(1, 1, 16, 24))
-        settled.append(predictor._choice.settled)
-    assert settled == [False] * CALLS + [True]
-    assert predictor._choice.size == 1
+def test_device_and_patch_decide_how_large_a_batch_is(device, patch, samples):
+    predictor = predictor_of(BatchedPredictor, Lopsided(), patch)
+    predictor.device = torch.device(device)
+    assert predictor.samples_at_once == samples
+    predictor.batch_size = 3
+    assert predictor.samples_at_once == 3
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on():
@@ -376,37 +285,33 @@ def test_another_error_is_not_taken_for_missing_memory():
     ["MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"],
 )
 def test_other_devices_words_for_missing_memory_are_known(message):
-    assert measurement.is_out_of_memory(RuntimeError(message))
-    assert not measurement.is_out_of_memory(ValueError(message))
+    assert is_out_of_memory(RuntimeError(message))
+    assert not is_out_of_memory(ValueError(message))
 
 
 def test_nnunets_second_attempt_has_the_memory_of_the_first(monkeypatch):
-    """Frames of the failed attempt must not keep the image's results alive while nnU-Net tries again."""
-    import gc
-    import weakref
-
+    """Frames of the failed attempt must not keep the image's results alive while it is tried again."""
     kept: list[weakref.ref] = []
 
     class Sums(LogitSum):
         def __init__(self, *args):
+            alive.extend(reference() for reference in kept)
             super().__init__(*args)
             kept.append(weakref.ref(self))
 
-    monkeypatch.setattr(batched_predictor, "LogitSum", Sums)
-
-    class Failing(Lopsided):
+    class FailingOnce(Lopsided):
         def forward(self, x):
             activations = torch.zeros(3)
             kept.append(weakref.ref(activations))
-            raise RuntimeError("no luck")
+            if len(kept) == 2:
+                raise RuntimeError("no luck")
+            return super().forward(x)
 
-    predictor = predictor_of(BatchedPredictor, Failing(), PATCH[2])
-    with torch.inference_mode():
-        try:
-            predictor.predict_images([torch.randn(1, 1, 16, 24)])
-        except RuntimeError:
-            gc.collect()
-            alive = [reference() for reference in kept]
+    alive: list[object] = []
+    monkeypatch.setattr(batched_predictor, "LogitSum", Sums)
+    predictor = predictor_of(BatchedPredictor, FailingOnce(), PATCH[2])
+    predictor.perform_everything_on_device = True
+    predictor.predict_images([torch.randn(1, 1, 16, 24)])
     assert alive == [None, None]
 
 
@@ -443,24 +348,6 @@ def test_a_compiled_network_is_compiled_for_one_batch_size_only():
     assert len(shapes) == 1
 
 
-def test_sizes_are_tried_without_compiling_and_with_nnunets_setting_of_cudnn():
-    def backend(graph, inputs):
-        raise AssertionError("compiled")
-
-    class Watching(Lopsided):
-        def forward(self, x):
-            assert not torch.backends.cudnn.benchmark
-            return super().forward(x)
-
-    predictor = predictor_of(BatchedPredictor, torch.compile(Watching(), backend=backend), PATCH[2])
-    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
-    try:
-        predictor.predict_sliding_window_return_logits(torch.randn(1, 2, 16, 24))
-        assert torch.backends.cudnn.benchmark
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
 @pytest.mark.parametrize(
     ("device", "compiled", "samples", "length"),
     [
@@ -475,25 +362,9 @@ def test_sizes_are_tried_without_compiling_and_with_nnunets_setting_of_cudnn():
 )
 def test_a_part_of_a_batch_is_filled_up_to_few_sizes(device, compiled, samples, length):
     predictor = predictor_of(BatchedPredictor, Lopsided(), PATCH[2], (0, 1))
-    predictor._choice = BatchChoice(64, fixed=19)  # four whole tiles
+    predictor.batch_size = 19  # four whole tiles
     predictor.device = torch.device(device)
     assert predictor._padded_length(samples, compiled) == length
-
-
-def test_what_layers_write_is_counted_where_no_allocator_counts():
-    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True))
-    _, cost = measurement.measured_call(network, torch.zeros(2, 1, 8, 8))
-    assert cost.used == 2 * (2 * 4 * 8 * 8 * 4)
-    assert not network[0]._forward_hooks
-
-
-def test_free_memory_is_linuxs_figure_or_a_cautious_guess(tmp_path):
-    meminfo = tmp_path / "meminfo"
-    assert measurement._free_main_memory(meminfo) == measurement.UNKNOWN_MEMORY
-    meminfo.write_text("MemTotal: 90 kB\nMemAvailable:    77 kB\n")
-    assert measurement._free_main_memory(meminfo) == 77 * 1024
-    meminfo.write_text("MemAvailable: much\n")
-    assert measurement._free_main_memory(meminfo) == measurement.UNKNOWN_MEMORY
 
 
 @pytest.mark.gpu
@@ -508,7 +379,7 @@ def test_on_a_gpu_the_logits_are_nnunets(dimension, on_device):
         predictor.device, predictor.perform_everything_on_device = torch.device("cuda"), on_device
         logits.append(predictor.predict_logits_from_preprocessed_data(image))
     torch.testing.assert_close(*logits, rtol=1e-2, atol=1e-2 * float(logits[0].abs().max()))
-    assert predictor._choice.size > 1
+    assert predictor.samples_at_once > 1
 
 
 # ---- nnU-Net's trainer and command ------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import subprocess
 import sys
 import threading
@@ -89,22 +90,25 @@ def assert_same_files(found: dict[str, object], expected: dict[str, object]) -> 
             assert found[name] == value
 
 
-@pytest.mark.parametrize("processes", ["0", "1"])
-def test_predict_writes_the_files_that_nnunetv2_predict_writes(model, images, tmp_path, monkeypatch, processes):
-    """With its options: probabilities, step size, no processes; nnU-Net's own command in its own processes."""
-    more = ("--save_probabilities", "-step_size", "0.7", "-npp", processes, "-nps", processes)
-    theirs, mine = tmp_path / "theirs", tmp_path / "mine"
-    theirs.mkdir()
-    mine.mkdir()
-    nnunet = [str(Path(sys.executable).parent / "nnUNetv2_predict"), *words_for(images, theirs, *more)]
+def test_predict_writes_the_files_that_nnunetv2_predict_writes(model, images, tmp_path, monkeypatch):
+    """With its options: probabilities, step size; nnU-Net's own command in its own process."""
+    more = ("--save_probabilities", "-step_size", "0.7")
+    theirs, mine, alone = tmp_path / "theirs", tmp_path / "mine", tmp_path / "alone"
+    no_processes = ("-npp", "0", "-nps", "0")
+    nnunet = [str(Path(sys.executable).parent / "nnUNetv2_predict"), *words_for(images, theirs, *more, *no_processes)]
     subprocess.run(nnunet, check=True, capture_output=True)
     batches = []
     call = BatchedPredictor._call_network
     monkeypatch.setattr(BatchedPredictor, "_call_network", lambda self, x: batches.append(len(x)) or call(self, x))
     assert command.main(["--batch-size", "16", *words_for(images, mine, *more)]) == 0
-    assert_same_files(contents(mine), contents(theirs))
-    assert len(predicted(mine)) == len(SIZES)
     assert batches.count(16) >= len(batches) - 2  # all are full but the last of each fold
+    assert command.main(words_for(images, alone, *more, *no_processes)) == 0
+    expected = contents(theirs)
+    asked = json.loads(expected.pop("predict_from_raw_data_args.json"))
+    for found in map(contents, (mine, alone)):
+        assert asked.items() <= json.loads(found.pop("predict_from_raw_data_args.json")).items()
+        assert_same_files(found, expected)
+    assert len(predicted(mine)) == len(SIZES)
     assert predict_from_raw_data.nnUNetPredictor is nnUNetPredictor
 
 

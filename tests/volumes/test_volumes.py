@@ -86,11 +86,10 @@ def test_every_orientation_is_read_as_nnunet_reads_it_and_turned_to_ras(tmp_path
 def test_every_format_gives_the_same_voxels(tmp_path, name):
     plain = tmp_path / name.lower()
     path = by_simpleitk(plain, compress=plain.suffix != ".gipl").rename(tmp_path / name)
-    volume = read_image(path, checksum=True)
+    volume = read_image(path)
     assert np.array_equal(volume.voxels, VOXELS)
     assert np.allclose(volume.spacing, (0.8, 0.8, 2.5))
     assert (volume.oriented, volume.in_mm, volume.flat) == (True, True, False)
-    assert len(volume.sha256) == 64
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.mha", "a.nrrd", "a.gipl", "a.png", "a.bmp", "a.tif"])
