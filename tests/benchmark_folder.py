@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, score_table, write_scores
 
@@ -19,6 +20,9 @@ SYSTEMS: tuple[tuple[str, str, str | None], ...] = (
     ("nnUNetTrainerECCaM_UNet_10epochs", "2d_eccam_trial", None),
     ("nnUNetTrainer_10epochs", "2d_unet_trial", "nnU-Net"),
 )
+EVIL = "<script>window.evil=1</script><img src=x onerror=\"window.evil=1\"> & 'q' | 50%_$x$ \\textbf{#}"
+"""A name from a nightmare."""
+EVIL_CASE = "la_<b>&\"'|$x_%#^~\\1"
 LEVELS = (0.91, 0.88, 0.86)
 TOLERANCE = 2.0
 
@@ -40,6 +44,7 @@ PANCREAS = Dataset(
     tuple(tuple(f"pancreas_{fold * 2 + place:03d}" for place in range(2)) for fold in range(5)),
     tuple(f"pancreas_{number}" for number in range(400, 406)),
 )  # fmt: skip
+SMALL = Dataset("Dataset002_Heart", ("left_atrium",), (("la_0", "la_1", "la_2"), ("la_3", "la_4", "la_5")))
 
 
 @dataclass
@@ -121,7 +126,7 @@ class WorkFolder:
             if stem != "test":
                 folder = self.model(dataset, place, repeat) / stem
                 folder.mkdir(parents=True, exist_ok=True)
-                write_log(folder / "training_log_2026_11_24_13_58_51.txt", self.epochs, 0.3 + 0.05 * place, rng)
+                write_checkpoint(folder, self.epochs, 0.3 + 0.05 * place, rng)
 
     def _write_record(
         self, dataset: Dataset, place: int, stem: str, repeat: int, trainer: str, configuration: str
@@ -196,20 +201,16 @@ def slice_rows(rng: np.random.Generator, volume: dict[str, Any]) -> list[dict[st
     return rows
 
 
-def write_log(path: Path, epochs: int, speed: float, rng: np.random.Generator, first: int = 0) -> None:
-    """Write a log as nnU-Net 2.8 does."""
-    stamp = "2026-11-24 13:58:51.280381: "
-    lines = ["", "#######", "Please cite the following paper when using nnU-Net:", f"{stamp}do_dummy: False"]
-    for epoch in range(first, epochs):
-        progress = 1 - math.exp(-speed * (epoch + 1))
-        dice = f"{0.9 * progress + rng.normal(0, 0.01):.4f}"
-        lines += [
-            f"{stamp} ", f"{stamp}Epoch {epoch} ", f"{stamp}Current learning rate: 0.01 ",
-            f"{stamp}train_loss {0.5 - 1.3 * progress + rng.normal(0, 0.01):.4f} ",
-            f"{stamp}val_loss {0.5 - 1.2 * progress + rng.normal(0, 0.02):.4f} ",
-            f"{stamp}Pseudo dice [np.float32({dice})] ", f"{stamp}Epoch time: {30 + rng.uniform(0, 5):.2f} s ",
-        ]  # fmt: skip
-    path.write_text("\n".join([*lines, f"{stamp}Training done. "]))
+def write_checkpoint(folder: Path, epochs: int, speed: float, rng: np.random.Generator) -> None:
+    """Write a checkpoint with what nnU-Net 2.8 logs in it, and no weights."""
+    progress = 1 - np.exp(-speed * (np.arange(epochs) + 1))
+    ends = np.cumsum(30 + rng.uniform(0, 5, epochs))
+    logged = {
+        "train_losses": 0.5 - 1.3 * progress, "val_losses": 0.5 - 1.2 * progress, "mean_fg_dice": 0.9 * progress,
+        "epoch_start_timestamps": np.concatenate([[0.0], ends[:-1]]), "epoch_end_timestamps": ends,
+    }  # fmt: skip
+    content = {"network_weights": {}, "logging": {name: values.tolist() for name, values in logged.items()}}
+    torch.save(content, folder / "checkpoint_final.pth")
 
 
 def ball(shift: int, labels: int) -> np.ndarray:

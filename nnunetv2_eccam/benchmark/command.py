@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-p", dest="plans", metavar="PLANS", help="plans identifier, for all trainers (default: nnUNetPlans)")
     add("-device", "--device", dest="device", choices=("cpu", "cuda", "mps"), help="where networks run (default: cuda)")
     add("--repeats", type=int, metavar="N", help="trainings of each system and fold (default: 1)")
-    add("--no-test", action="store_true", help="leave test images with labels alone")
+    add("--no-test", action="store_true", help="leave test images alone")
     add("-o", "--work-dir", dest="work_dir", type=Path, metavar="FOLDER",
         help="where logs, scores and report go (default: what SPEC.yaml says; else SPEC_benchmark beside it, or "
         "eccam_benchmark here)")  # fmt: skip
@@ -125,7 +125,7 @@ def _content(given: argparse.Namespace) -> tuple[dict[str, Any], str, Path]:
     if given.plans and isinstance(content.get("trainers"), list):
         content["trainers"] = [_without_plans(entry) for entry in content["trainers"]]
     if given.no_test:
-        content["predict_test"] = False
+        content |= {"predict_test": False, "predict_unlabelled": False}
     run = {name: getattr(given, name) for name in ("engine", "jobs") if getattr(given, name) is not None}
     if run:
         content["run"] = {**(content.get("run") or {}), **run}

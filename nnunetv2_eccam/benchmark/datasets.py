@@ -25,7 +25,8 @@ class Dataset:
         file_ending: of its images and masks.
         splits: the validation cases of each fold, or None where nnU-Net has not made its splits yet.
         data: the folder with preprocessed cases from which these are made.
-        test_cases: the cases of ``labelsTs``, all of which have their images in ``imagesTs``.
+        test_cases: those that are scored: of ``labelsTs``, all of which have their images in ``imagesTs``.
+        is_predicted: whether ``imagesTs`` is predicted.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Dataset:
     splits: tuple[tuple[str, ...], ...] | None
     data: Path
     test_cases: tuple[str, ...]
+    is_predicted: bool
 
 
 def find_datasets(spec: Spec) -> tuple[Spec, dict[str, Dataset]]:
@@ -68,12 +70,15 @@ def _dataset(word: str, spec: Spec) -> Dataset:
     file_ending = str(plans.dataset_json["file_ending"])
     if not (folder / "gt_segmentations").is_dir():
         raise UserError(f"{folder} has no gt_segmentations; preprocess the data set: {_command(plans)}")
+    test_cases = _test_cases(plans.dataset_name, file_ending) if spec.predict_test else ()
+    images = nnunet_folder("nnUNet_raw") / plans.dataset_name / "imagesTs"
     return Dataset(
         name=plans.dataset_name,
         file_ending=file_ending,
         splits=_splits(folder, spec.folds),
         data=folder / str(_field(plans, first.configuration, "data_identifier")),
-        test_cases=_test_cases(plans.dataset_name, file_ending) if spec.predict_test else (),
+        test_cases=test_cases,
+        is_predicted=bool(test_cases) or (spec.predict_unlabelled and any(images.glob(f"[!.]*{file_ending}"))),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from itertools import product
@@ -80,9 +79,9 @@ def complete_training_record(fold: Path, record: Mapping[str, Any]) -> dict[str,
         fold: the trained fold's folder.
         record: of :func:`record_of`.
     """
-    from nnunetv2_eccam.report.training_logs import read_training_logs
+    from nnunetv2_eccam.report.training_logs import read_epochs
 
-    epochs = read_training_logs(fold)
+    epochs = read_epochs(fold)
     by_logs = round(sum(epoch.seconds for epoch in epochs if epoch.seconds == epoch.seconds), 1)
     measured = float(record.get("seconds") or 0)
     # The commands' time holds the epochs', unless the training was begun by hand, or a part of it was killed.
@@ -91,7 +90,7 @@ def complete_training_record(fold: Path, record: Mapping[str, Any]) -> dict[str,
     return {
         **record,
         "train_seconds": measured if whole else by_logs or None,
-        "train_seconds_from": "the commands, with start and validation" if whole else "the epochs in nnU-Net's logs",
+        "train_seconds_from": "the commands, with start and validation" if whole else "nnU-Net's own epochs",
         "energy_joules": record.get("energy_joules") if whole else None,
         "epochs": len(epochs),
         "device": record.get("device") or str(debug.get("device", "")).partition(":")[0] or None,
@@ -140,21 +139,14 @@ def count_parameters(checkpoint: Path) -> int | None:
     Returns:
         None where the file is no checkpoint of PyTorch's.
     """
-    if not zipfile.is_zipfile(checkpoint):
-        return None
-    import torch
+    from nnunetv2_eccam.report.training_logs import read_checkpoint
 
-    try:
-        # As nnU-Net loads it: its checkpoints hold more than tensors. Mapped, so that the tensors are not read.
-        weights = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["network_weights"]
-    except Exception:  # a record is no reason to fail
-        return None
     tensors = {
         (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape)): tensor.numel()
-        for name, tensor in weights.items()
+        for name, tensor in read_checkpoint(checkpoint).get("network_weights", {}).items()
         if not name.endswith(BUFFERS)
     }
-    return int(sum(tensors.values()))
+    return int(sum(tensors.values())) or None
 
 
 def _debug(fold: Path) -> dict[str, Any]:

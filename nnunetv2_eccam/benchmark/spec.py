@@ -192,6 +192,7 @@ class Spec(_Part):
         plans: identifier of the plans of the trainers that name none of their own.
         device: ``cpu``, ``cuda`` or ``mps``.
         predict_test: whether test images with labels are predicted and scored.
+        predict_unlabelled: whether test images are predicted where there are no labels.
         evaluation: how predictions are scored.
         statistics: what the report compares.
         published: the paper's name of a data set, where it is not clear from its own, or None for none.
@@ -206,6 +207,7 @@ class Spec(_Part):
     plans: Name = DEFAULT_PLANS
     device: Literal["cpu", "cuda", "mps"] = "cuda"
     predict_test: bool = True
+    predict_unlabelled: bool = False
     evaluation: Evaluation = Evaluation()
     statistics: Statistics = Statistics()
     published: dict[str, PaperName] = {}

@@ -11,7 +11,7 @@ from nnunetv2_eccam.benchmark.spec import Entry, Spec, read_spec_of
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, read_scores
 from nnunetv2_eccam.files import nnunet_folder, read_json
-from nnunetv2_eccam.report.training_logs import Epoch, read_training_logs
+from nnunetv2_eccam.report.training_logs import Epoch, read_epochs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -78,9 +78,7 @@ class Collected:
         volumes: a row for each case and label: :data:`KEYS`, then the columns of ``*_volume.csv``.
         slices: a row for each slice, likewise.
         records: each part's record, as it was written.
-        epochs: each trained fold's epochs, where its log was found.
-        without_scores: parts that have not been scored.
-        without_slices: parts of which only the slices' scores are missing.
+        epochs: each trained fold's epochs, where it has a checkpoint.
     """
 
     spec: Spec
@@ -89,8 +87,6 @@ class Collected:
     slices: DataFrame
     records: dict[Part, dict[str, Any]] = field(default_factory=dict)
     epochs: dict[Part, list[Epoch]] = field(default_factory=dict)
-    without_scores: tuple[Part, ...] = ()
-    without_slices: tuple[Part, ...] = ()
 
 
 def nnunet_folder_or_none(variable: str) -> Path | None:
@@ -103,7 +99,7 @@ def nnunet_folder_or_none(variable: str) -> Path | None:
 
 def parts_of(spec: Spec) -> Iterator[Part]:
     """List all parts: folds first, then, where they are asked for, test sets."""
-    folds: tuple[int | None, ...] = (*spec.folds, *((None,) if spec.predict_test else ()))
+    folds: tuple[int | None, ...] = (*spec.folds, *((None,) if spec.predict_test or spec.predict_unlabelled else ()))
     for dataset in spec.datasets:
         for system in spec.trainers:
             for repeat in range(spec.repeats):
@@ -111,50 +107,33 @@ def parts_of(spec: Spec) -> Iterator[Part]:
 
 
 def collect(work_dir: Path) -> Collected:
-    """Read all scores, records and training logs of a benchmark.
+    """Read all scores, records and epochs of a benchmark.
 
     Raises:
         UserError: this is not a benchmark's work folder, or a file is there but cannot be read.
     """
-    import pandas
-
     spec = read_spec_of(work_dir)
-    scores: dict[str, list[DataFrame]] = {
-        "volume": [pandas.DataFrame(columns=[*KEYS, *VOLUME_COLUMNS])],
-        "slice": [pandas.DataFrame(columns=[*KEYS, *SLICE_COLUMNS])],
-    }
-    without: dict[str, list[Part]] = {"volume": [], "slice": []}
-    records: dict[Part, dict[str, Any]] = {}
-    epochs: dict[Part, list[Epoch]] = {}
+    volumes, slices = _scores(work_dir, spec, "volume", VOLUME_COLUMNS), _scores(work_dir, spec, "slice", SLICE_COLUMNS)
+    collected = Collected(spec, work_dir, volumes, slices)
     for part in parts_of(spec):
-        for unit in ("volume", "slice") if spec.evaluation.slices else ("volume",):
-            found = _scores(part, work_dir, unit)
-            if found is not None:
-                scores[unit].append(found)
-            elif part not in without["volume"]:
-                without[unit].append(part)
         record = part.folder(work_dir / "records") / f"{part.stem}.json"
         if record.is_file():
-            records[part] = _record(record)
+            collected.records[part] = read_json(record)
+            if not isinstance(collected.records[part], dict):
+                raise UserError(f"{record} is not a record; delete it and run nnUNetv2_eccam benchmark again")
         folder = part.model_folder(work_dir) if part.fold is not None else None
-        if folder is not None and (logged := read_training_logs(folder)):
-            epochs[part] = logged
-    volumes, slices = (pandas.concat(each[1:] or each, ignore_index=True) for each in scores.values())
-    return Collected(
-        spec, work_dir, volumes, slices, records, epochs, tuple(without["volume"]), tuple(without["slice"])
-    )
+        if folder is not None and (epochs := read_epochs(folder)):
+            collected.epochs[part] = epochs
+    return collected
 
 
-def _scores(part: Part, work_dir: Path, unit: str) -> DataFrame | None:
-    path = part.folder(work_dir / "scores") / f"{part.stem}_{unit}.csv"
-    if not path.is_file():
-        return None
-    frame = read_scores(path, VOLUME_COLUMNS if unit == "volume" else SLICE_COLUMNS)
-    return frame.assign(**part.keys)[[*KEYS, *frame.columns]]
+def _scores(work_dir: Path, spec: Spec, unit: str, columns: tuple[str, ...]) -> DataFrame:
+    import pandas
 
-
-def _record(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    if not isinstance(record, dict):
-        raise UserError(f"{path} is not a record; delete it and run nnUNetv2_eccam benchmark again")
-    return record
+    found = []
+    for part in parts_of(spec):
+        path = part.folder(work_dir / "scores") / f"{part.stem}_{unit}.csv"
+        if path.is_file() and (unit == "volume" or spec.evaluation.slices):
+            found.append(read_scores(path, columns).assign(**part.keys))
+    empty = [pandas.DataFrame(columns=[*KEYS, *columns])]
+    return pandas.concat(found or empty, ignore_index=True)[[*KEYS, *columns]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +15,13 @@ from nnunetv2_eccam.report.collect import Collected
 from nnunetv2_eccam.report.measured import Measured, Where
 from nnunetv2_eccam.report.metrics import METRICS, Metric
 from nnunetv2_eccam.report.table import slug
-from nnunetv2_eccam.report.training_logs import Epoch
 
 WIDTH = 8.5
 """Inches; text has 9 points, so that the figure can be read at half the width of a page."""
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam", "text.parse_math": False, "font.size": 9,
          "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}  # fmt: skip
-LONGEST_NAME = 34
-PAIRED_CASES, PAIRED_SYSTEMS = 60, 4
-"""Up to so many cases and systems, lines join what is of one case."""
+LONGEST_LINE = 34
+"""Letters of a title in one line."""
 MOST_POINTS = 150
 """Longer trainings are drawn as means of equally many epochs."""
 
@@ -65,27 +64,30 @@ def _colours(titles: Sequence[str]) -> dict[str, Any]:
     return dict(zip(titles, palette, strict=True))
 
 
-def _short(title: str) -> str:
-    return title if len(title) <= LONGEST_NAME else title[: LONGEST_NAME - 1] + "\u2026"
+def _broken(title: str) -> str:
+    """Break a long title in lines, before the plans first."""
+    parts = title.replace("__", "\n__").split("\n") if len(title) > LONGEST_LINE else [title]
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, LONGEST_LINE))
 
 
 def case_figures(measured: Measured, dataset: str, subset: str) -> Iterator[Figure]:
     """Draw the values of single cases, and their differences from the reference: by the spec's metric and surfaces."""
-    for where in measured.labels(dataset, subset):
+    for number, where in enumerate(measured.labels(dataset, subset)):
         for metric in dict.fromkeys((measured.metric, METRICS["hd95"], METRICS["nsd"])):
             values = measured.means(where, metric)
             if values.notna().to_numpy().any():
-                yield _case_figure(measured, where, metric, values)
+                # The number tells labels apart that differ in their signs only.
+                name = slug("values", dataset, subset, str(number + 1), where.label, metric.column)
+                yield _case_figure(name, measured, where, metric, values)
 
 
-def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) -> Figure:
+def _case_figure(name: str, measured: Measured, where: Where, metric: Metric, values: Any) -> Figure:
     import seaborn
 
     titles = [str(title) for title in values]
     reference, colours = measured.reference(where), _colours(measured.spec.titles)
     tests = measured.against(where, metric)
     unit = measured.unit(metric, where.dataset)
-    is_joined = len(values) <= PAIRED_CASES and len(titles) <= PAIRED_SYSTEMS
     # Equal values do not hide each other: moved by an irrational step, not by chance.
     heights = 0.3 * ((np.arange(len(values)) * 0.618034) % 1 - 0.5)
 
@@ -98,11 +100,8 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
             # Undefined values are left out: matplotlib cannot place a system that has no others on an axis of names.
             known = values[title].notna().to_numpy()
             left.scatter(values[title][known], (row + heights)[known], s=9, color=colours[title], linewidth=0, zorder=3)
-        if is_joined:
-            for case, height in zip(values.to_numpy(), heights, strict=True):
-                left.plot(case, np.arange(len(titles)) + height, color="grey", alpha=0.25, linewidth=0.6, zorder=1)
         left.set(xlabel=f"{metric.title} [{unit}]", ylabel="", yticks=range(len(titles)))
-        left.set_yticklabels([_short(title) for title in titles])
+        left.set_yticklabels([_broken(title) for title in titles])
         if len(axes) > 1:
             right = axes[1]
             right.axvline(0, color="black", linewidth=0.8)
@@ -115,61 +114,52 @@ def _case_figure(measured: Measured, where: Where, metric: Metric, values: Any) 
                                   alpha=0.7)  # fmt: skip
                     right.plot([found.low, found.high], [row, row], color="black", linewidth=1.6)
                     right.plot(found.mean_difference, row, "D", color="white", markeredgecolor="black")
-            right.set(xlabel=f"minus {_short(str(reference))}")
+            right.set(xlabel=f"minus {_broken(str(reference))}")
 
     kind = "patient" if "patient" in measured.levels else "case"
-    joined = f"; lines join what is of one {kind}" if is_joined else ""
     caption = (
         f"{metric.title} per {kind}: {where}. Left: quartiles, median, whiskers of 1.5 times their distance, mean "
-        f"(diamond), and every value{joined}."
+        "(diamond), and every value."
     )
     if tests:
         caption += f" Right: each {kind}'s difference from {reference}, its mean (diamond) and confidence interval."
-    name = slug("values", where.dataset, where.subset, where.label, metric.column)
     return _figure(name, caption, 1 + 0.5 * len(titles), 2 if tests else 1, draw, sharey=True)
 
 
 def curve_figures(collected: Collected) -> Iterator[Figure]:
-    """Draw loss and pseudo Dice over steps (epochs where a log does not tell) of each data set's trainings."""
-    colours = _colours(collected.spec.titles)
-    for dataset in collected.spec.datasets:
-        runs: dict[str, list[list[Epoch]]] = {}
-        for part, epochs in collected.epochs.items():
-            if part.dataset == dataset:
-                runs.setdefault(part.system.title, []).append(epochs)
-        in_steps = all(epoch.steps for logs in runs.values() for log in logs for epoch in log)
-
-        def draw(axes: Any, runs: Any = runs, in_steps: bool = in_steps) -> None:
-            for title in [each for each in collected.spec.titles if each in runs]:
-                for axis, name, style in ((axes[0], "train_loss", "-"), (axes[0], "val_loss", ":"),
-                                          (axes[1], "pseudo_dice", "-")):  # fmt: skip
-                    lines = [_line(log, name, in_steps) for log in runs[title]]
-                    for x, y in lines if len(lines) > 1 and name == "pseudo_dice" else ():
-                        axis.plot(x, y, color=colours[title], alpha=0.2, linewidth=0.6)
-                    shortest = min((x for x, _ in lines), key=len)
-                    mean = np.mean([y[: len(shortest)] for _, y in lines], axis=0)
-                    label = _short(title) if name == "pseudo_dice" else None
-                    axis.plot(shortest, mean, style, color=colours[title], label=label, linewidth=1.4)
-            axes[0].set(ylabel="Loss")
-            axes[1].set(ylabel="Pseudo Dice [%]")
-            for axis in axes:
-                axis.set(xlabel="Step" if in_steps else "Epoch")
-            axes[0].figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-
-        if runs:
-            caption = (
-                f"Training on {dataset}. Lines: means over folds and repeats, as long as all have that epoch, thin "
-                "ones single trainings. Left solid: training, dotted: validation patches; right: nnU-Net's Dice on "
-                "validation patches, mean of the labels, which is no Dice of volumes."
-            )
-            yield _figure(slug("curves", dataset), caption, 3.4 + 0.2 * math.ceil(len(runs) / 3), 2, draw)
-
-
-def _line(log: Sequence[Epoch], name: str, in_steps: bool) -> tuple[Any, Any]:
-    """Give a training's line; of a long one the means of equally many epochs."""
+    """Draw loss and pseudo Dice over steps (epochs where they are not known) of each data set's trainings."""
     import pandas
+    import seaborn
 
-    y = np.array([getattr(epoch, name) for epoch in log]) * (100 if name == "pseudo_dice" else 1)
-    x = np.array([(epoch.epoch + 1) * (epoch.steps if in_steps else 1) for epoch in log])
-    means = pandas.DataFrame({"x": x, "y": y}).groupby(np.arange(len(log)) // -(-len(log) // MOST_POINTS)).mean()
-    return means["x"].to_numpy(), means["y"].to_numpy()
+    colours = {_broken(title): colour for title, colour in _colours(collected.spec.titles).items()}
+    for dataset in collected.spec.datasets:
+        logs = [pandas.DataFrame(epochs).assign(system=_broken(part.system.title))
+                for part, epochs in collected.epochs.items() if part.dataset == dataset]  # fmt: skip
+        if not logs:
+            continue
+        frame = pandas.concat(logs, ignore_index=True)
+        in_steps = bool((frame["steps"] > 0).all())
+        together = -(-max(map(len, logs)) // MOST_POINTS)
+        frame["x"] = (frame["epoch"] // together + 1) * together * (frame["steps"] if in_steps else 1)
+        frame["pseudo_dice"] *= 100
+        present = [title for title in colours if title in set(frame["system"])]
+
+        def draw(axes: Any, frame: Any = frame, present: Any = present, in_steps: bool = in_steps) -> None:
+            for axis, column, style in ((axes[0], "train_loss", "-"), (axes[0], "val_loss", ":"),
+                                        (axes[1], "pseudo_dice", "-")):  # fmt: skip
+                # A band from the lowest to the highest training.
+                band = ("pi", 100) if column == "pseudo_dice" else None
+                seaborn.lineplot(frame, x="x", y=column, hue="system", hue_order=present, palette=colours, ax=axis,
+                                 linestyle=style, errorbar=band, legend=column == "pseudo_dice")  # fmt: skip
+            axes[0].set(ylabel="Loss", xlabel="Step" if in_steps else "Epoch")
+            axes[1].set(ylabel="Pseudo Dice [%]", xlabel="Step" if in_steps else "Epoch")
+            shown = axes[1].get_legend_handles_labels()
+            axes[1].get_legend().remove()
+            axes[0].figure.legend(*shown, loc="outside lower center", ncols=3)
+
+        caption = (
+            f"Training on {dataset}. Lines: means over folds and repeats, and a band from the lowest to the highest. "
+            "Left solid: training, dotted: validation patches; right: nnU-Net's Dice on validation patches, mean of "
+            "the labels, which is no Dice of volumes."
+        )
+        yield _figure(slug("curves", dataset), caption, 3.4 + 0.3 * math.ceil(len(present) / 3), 2, draw)

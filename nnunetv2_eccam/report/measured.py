@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nnunetv2_eccam.evaluation.score_files import patients_of, pool_patients
@@ -13,7 +14,9 @@ from nnunetv2_eccam.statistics import Comparison, Summary, compare, holm, summar
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Found = TypeVar("Found")
+
+CaseKey = tuple[str, str, str, str]
+"""Data set, subset, label, case."""
 
 
 class Where(NamedTuple):
@@ -66,7 +69,6 @@ class Measured:
                       for _, rows in volumes.groupby(keys, sort=False)]  # fmt: skip
             patients = pandas.concat(pooled, ignore_index=True)
             self.levels["patient"] = patients.assign(part=patients["patient"], unit=patients["patient"])
-        self._known: dict[Any, Any] = {}
 
     @property
     def metric(self) -> Metric:
@@ -104,18 +106,15 @@ class Measured:
         """All data sets, subsets and labels that have scores."""
         return [where for block in self.blocks for where in self.labels(*block)]
 
+    @cache  # noqa: B019 - lives as long as one report is written
     def rows(self, level: str, where: Where, system: str | None = None) -> DataFrame:
         """Give the scores of a data set, subset and label, and of a system."""
-
-        def make() -> DataFrame:
-            if system is not None:
-                rows = self.rows(level, where)
-                return rows[rows["system"] == system]
-            frame = self.levels[level]
-            chosen = (frame["dataset"] == where.dataset) & (frame["subset"] == where.subset)
-            return frame[chosen & (frame["label"] == where.label)]
-
-        return self._once(("rows", level, where, system), make)
+        if system is not None:
+            rows = self.rows(level, where)
+            return rows[rows["system"] == system]
+        frame = self.levels[level]
+        chosen = (frame["dataset"] == where.dataset) & (frame["subset"] == where.subset)
+        return frame[chosen & (frame["label"] == where.label)]
 
     def systems(self, where: Where) -> list[str]:
         """Give the titles of the systems that have scores, in the order of the specification."""
@@ -139,34 +138,27 @@ class Measured:
         wide.index = pandas.MultiIndex.from_arrays([first[name] for name in names], names=["part", "unit", "fold"])
         return wide
 
-    def means(self, where: Where, metric: Metric, level: str | None = None, key: str = "unit") -> DataFrame:
+    def means(self, where: Where, metric: Metric) -> DataFrame:
         """Give a metric as cases (or patients) by systems, each the mean over repeats; NaN where it is undefined."""
-        level = level or self.level_of(metric)
-        rows = self.rows(level, where)
-        wide = rows.groupby([key, "system"])[metric.column].mean().unstack("system") * metric.factor
+        rows = self.rows(self.level_of(metric), where)
+        wide = rows.groupby(["unit", "system"])[metric.column].mean().unstack("system") * metric.factor
         return wide.reindex(columns=self.systems(where)).astype(float)
 
+    @cache  # noqa: B019
     def summary(self, level: str, where: Where, system: str, metric: Metric) -> Summary:
         """Summarise a system's scores, in the metric's unit."""
+        wide = self.by_training(level, where, system, metric)
+        units, folds = wide.index.get_level_values("unit"), wide.index.get_level_values("fold")
+        return summarise(wide.to_numpy(), units.tolist(), folds.tolist(), **self._options)
 
-        def make() -> Summary:
-            wide = self.by_training(level, where, system, metric)
-            units, folds = wide.index.get_level_values("unit"), wide.index.get_level_values("fold")
-            return summarise(wide.to_numpy(), units.tolist(), folds.tolist(), **self._options)
-
-        return self._once(("summary", level, where, system, metric), make)
-
+    @cache  # noqa: B019
     def compare(self, where: Where, first: str, second: str, metric: Metric) -> Comparison:
         """Compare two systems, first minus second, over the cases (or patients) that both have."""
-
-        def make() -> Comparison:
-            level = self.level_of(metric)
-            a, b = (self.by_training(level, where, each, metric, "unit") for each in (first, second))
-            both = a.index.intersection(b.index)
-            folds = both.get_level_values("fold").tolist()
-            return compare(a.loc[both].to_numpy(), b.loc[both].to_numpy(), folds, **self._options)
-
-        return self._once(("compare", where, first, second, metric), make)
+        level = self.level_of(metric)
+        a, b = (self.by_training(level, where, each, metric, "unit") for each in (first, second))
+        both = a.index.intersection(b.index)
+        folds = both.get_level_values("fold").tolist()
+        return compare(a.loc[both].to_numpy(), b.loc[both].to_numpy(), folds, **self._options)
 
     def reference(self, where: Where) -> str | None:
         """Choose the system that the others are compared with: the spec's, else the one with the best mean.
@@ -191,13 +183,6 @@ class Measured:
     def _options(self) -> dict[str, Any]:
         asked = self.spec.statistics
         return {"confidence": asked.confidence, "n_bootstrap": asked.bootstrap, "seed": asked.seed}
-
-    def _once(self, key: Any, make: Callable[[], Found]) -> Found:
-        """Compute once what several tables and figures share."""
-        if key not in self._known:
-            self._known[key] = make()
-        found: Found = self._known[key]
-        return found
 
 
 Key = TypeVar("Key")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import saved
-from nnunetv2_eccam.report.case_tables import case_table
 from nnunetv2_eccam.report.collect import SUBSETS, Collected, collect
 from nnunetv2_eccam.report.figures import Figure, case_figures, curve_figures
 from nnunetv2_eccam.report.measured import Measured
 from nnunetv2_eccam.report.paper_tables import paper_tables
-from nnunetv2_eccam.report.result_tables import comparisons, folds, overall, overview
+from nnunetv2_eccam.report.result_tables import case_table, comparisons, folds, overall, overview
 from nnunetv2_eccam.report.run_tables import commands_of, cost_table, costs, missing_table, runs_table
 from nnunetv2_eccam.report.table import ENDINGS, Table
 from nnunetv2_eccam.report.worst_cases import WorstCase, worst_cases
@@ -25,30 +23,18 @@ from nnunetv2_eccam.systems.published import PUBLISHED
 HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Section:
-    """A section of the page.
+class Section(NamedTuple):
+    """A section of the page: tables, figures after them, pictures of cases and commands that were run.
 
-    Attributes:
-        name: its id; the template adds text to ``methods`` and ``worst``.
-        heading: as it is shown, and listed in the contents.
-        tables: of it.
-        figures: after those.
-        worst: pictures of cases.
-        commands: that were run.
+    The template adds text to the one whose ``name`` is ``methods`` or ``worst``. Without content it is left out.
     """
 
     name: str
     heading: str
-    tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    worst: tuple[WorstCase, ...] = ()
-    commands: tuple[str, ...] = ()
-
-    @property
-    def has_content(self) -> bool:
-        """Whether there is anything but its heading."""
-        return bool(self.tables or self.figures or self.worst or self.commands or self.name == "methods")
+    tables: list[Table] = []
+    figures: list[Figure] = []
+    worst: list[WorstCase] = []
+    commands: list[str] = []
 
 
 def write_report(work_dir: Path) -> Path:
@@ -75,8 +61,9 @@ def write_report(work_dir: Path) -> Path:
             part.mkdir(parents=True, exist_ok=True)
         measured = Measured(collected)
         missing = missing_table(collected, measured)
-        sections = _apart([section for section in _sections(collected, measured) if section.has_content])
-        every = [*([missing] if missing else []), *(table for section in sections for table in section.tables)]
+        sections = list(_sections(collected, measured))
+        sections = [section for section in sections if section.name == "methods" or any(section[2:])]
+        every = [*_there(missing), *(table for section in sections for table in section.tables)]
         written = {path for table in every for path in table.write(tables)}
         for figure in (figure for section in sections for figure in section.figures):
             written.add(figures / f"{figure.name}.svg")
@@ -102,31 +89,18 @@ def _sections(collected: Collected, measured: Measured) -> Iterator[Section]:
         spread = folds(measured, dataset) if subset == "val" else None
         tables = _there(*overall(measured, dataset, subset), *comparisons(measured, dataset, subset), spread)
         name = f"data-{collected.spec.datasets.index(dataset)}-{subset}"
-        figures = tuple(case_figures(measured, dataset, subset))
-        yield Section(name, f"{dataset}: {SUBSETS[subset]}", tables, figures)
-    printed = tuple(table for name in PUBLISHED for table in paper_tables(measured, name))
+        yield Section(name, f"{dataset}: {SUBSETS[subset]}", tables, list(case_figures(measured, dataset, subset)))
+    printed = [table for name in PUBLISHED for table in paper_tables(measured, name)]
     yield Section("paper", "Beside the paper", printed)
-    yield Section("cost", "Training and its cost", _there(cost_table(collected)), tuple(curve_figures(collected)))
-    yield Section("worst", "Worst cases", worst=tuple(worst))
+    yield Section("cost", "Training and its cost", _there(cost_table(collected)), list(curve_figures(collected)))
+    yield Section("worst", "Worst cases", worst=worst)
     if next(measured.blocks, None):
-        yield Section("all-cases", "All cases", (case_table(measured, linked),))
-    yield Section("provenance", "Provenance", _there(runs_table(collected)), commands=tuple(commands_of(collected)))
+        yield Section("all-cases", "All cases", [case_table(measured, linked)])
+    yield Section("provenance", "Provenance", _there(runs_table(collected)), commands=commands_of(collected))
 
 
-def _there(*tables: Table | None) -> tuple[Table, ...]:
-    return tuple(table for table in tables if table is not None)
-
-
-def _apart(sections: Iterable[Section]) -> list[Section]:
-    """Number tables and figures of one name, since two data sets may differ in nothing but their signs."""
-    taken: dict[str, int] = {}
-
-    def own(each: Any) -> Any:
-        taken[each.name] = taken.get(each.name, 0) + 1
-        return each if taken[each.name] == 1 else replace(each, name=f"{each.name}_{taken[each.name]}")
-
-    return [replace(section, tables=tuple(map(own, section.tables)), figures=tuple(map(own, section.figures)))
-            for section in sections]  # fmt: skip
+def _there(*tables: Table | None) -> list[Table]:
+    return [table for table in tables if table is not None]
 
 
 def _page(collected: Collected, measured: Measured, missing: Table | None, sections: list[Section]) -> str:

@@ -1,13 +1,14 @@
-"""The tables of what was measured: means, differences with their tests, and folds."""
+"""The tables of what was measured: means, differences with their tests, folds, and every case."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
 from nnunetv2_eccam.report.collect import SUBSETS
-from nnunetv2_eccam.report.measured import Measured, Tested, Where, adjusted
+from nnunetv2_eccam.report.measured import CaseKey, Measured, Tested, Where, adjusted
 from nnunetv2_eccam.report.metrics import METRICS, OVERLAP, Metric
 from nnunetv2_eccam.report.table import Table, frame_of, slug, value_text
 from nnunetv2_eccam.statistics import Summary
@@ -192,3 +193,35 @@ def folds(measured: Measured, dataset: str) -> Table | None:
     wide = wide.sort_values(["System", "Repeat"], key=lambda each: each.map(order).fillna(each), kind="stable")
     title = f"{dataset}, validation: {metric.title} [{measured.unit(metric, dataset)}] per volume, means of folds"
     return Table(slug("folds", dataset), title, wide)
+
+
+def case_table(measured: Measured, pictures: Mapping[CaseKey, str]) -> Table:
+    """Make the list of cases, worst first by the metric of the spec; a case's values are means over trainings.
+
+    Args:
+        measured: the scores.
+        pictures: the id of a case's picture on the page, where it has one.
+    """
+    metric, keys = measured.metric, ["dataset", "subset", "label", "case", "system"]
+    figures = [*METRICS, "reference_ml", "prediction_ml"]
+    groups = measured.levels["volume"].groupby(keys, sort=False)
+    frame = groups[figures].mean().assign(**{name: groups[name].agg(_joined) for name in ("fold", "note")})
+    frame = frame.assign(trainings=groups.size()).reset_index().sort_values(
+        [metric.column, *keys], ascending=[metric.higher_is_better, *[True] * len(keys)], na_position="last"
+    )  # fmt: skip
+    of_rows = zip(*(frame[name] for name in keys[:4]), strict=True)
+    links = {row: pictures[key] for row, key in enumerate(of_rows) if key in pictures}
+    shown = {
+        "case": "Case", "system": "System", "label": "Label", **{each.column: each.title for each in METRICS.values()},
+        "reference_ml": "Reference [ml]", "prediction_ml": "Prediction [ml]", "note": "Note", "dataset": "Data set",
+        "subset": "Subset", "fold": "Fold", "trainings": "Trainings",
+    }  # fmt: skip
+    factors = {each.column: frame[each.column] * each.factor for each in METRICS.values()}
+    frame = frame.assign(**factors, subset=frame["subset"].map(SUBSETS)).rename(columns=shown)[list(shown.values())]
+    layout = {f"{each.title} [{measured.unit(each)}]": f"{{{each.title}}}" for each in METRICS.values()}
+    note = "Of several trainings, a case's values are their means, and its notes are joined."
+    return Table("cases", f"All cases, the worst {metric.title} first", frame, layout, (note,), links=links)
+
+
+def _joined(texts: list[str]) -> str:
+    return "; ".join(dict.fromkeys(text for text in texts if text))

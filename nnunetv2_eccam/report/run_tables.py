@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunetv2_eccam.report.collect import SUBSETS, Collected, Part, nnunet_folder_or_none
+from nnunetv2_eccam.report.collect import KEYS, SUBSETS, Collected, Part, nnunet_folder_or_none, parts_of
 from nnunetv2_eccam.report.measured import Measured
 from nnunetv2_eccam.report.table import Table, frame_of
 from nnunetv2_eccam.report.training_logs import Epoch
@@ -71,7 +71,7 @@ def cost_table(collected: Collected) -> Table | None:
     short = [f"{title} on {dataset}" for (dataset, title), cost in found.items() if cost["Climb [points]"] > CLIMB]
     notes = [
         "Hours: of the training command, nnU-Net's validation included; of a training that was run outside of the "
-        "benchmark, of its epochs. Seconds per epoch: the median over the epochs of all trainings, by nnU-Net's logs. "
+        "benchmark, of its epochs. Seconds per epoch: the median over the epochs of all trainings. "
         "Times are comparable only where the machine was the same and did nothing else. Climb: by how much the pseudo "
         "Dice still rose over the last fifth of a training, mean over trainings."
     ]
@@ -111,14 +111,14 @@ def commands_of(collected: Collected) -> list[str]:
 def missing_table(collected: Collected, measured: Measured) -> Table | None:
     """Make the table of what is missing; None where the benchmark is complete."""
     found: dict[tuple[str, str], list[str]] = {}
-    unscored = [part for part in collected.without_scores if part.fold is not None or _is_expected(collected, part)]
-    for kind, parts in (("", unscored), ("slices of ", collected.without_slices)):
-        for part in parts:
+    volumes = collected.volumes
+    scored = set(zip(*(volumes[name] for name in KEYS), strict=True))
+    for part in parts_of(collected.spec):
+        if tuple(part.keys.values()) not in scored and (part.fold is not None or _is_expected(collected, part)):
             which = "test set" if part.fold is None else f"fold {part.fold}"
             repeat = f" of repeat {part.repeat}" if collected.spec.repeats > 1 else ""
-            found.setdefault((part.system.title, part.dataset), []).append(kind + which + repeat)
+            found.setdefault((part.system.title, part.dataset), []).append(which + repeat)
     for dataset, subset in measured.blocks:
-        volumes = measured.levels["volume"]
         cases = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == subset)]
         for title, own in cases.groupby("system", sort=False):
             if lacking := sorted(set(cases["case"]) - set(own["case"])):
@@ -132,7 +132,9 @@ def missing_table(collected: Collected, measured: Measured) -> Table | None:
 
 
 def _is_expected(collected: Collected, part: Part) -> bool:
-    """Tell whether a data set has a test set: another system has scores of it, or its labels are there."""
+    """Tell whether a test set is to be scored: another system has scores of it, or its labels are there."""
+    if not collected.spec.predict_test:
+        return False
     volumes = collected.volumes
     raw = nnunet_folder_or_none("nnUNet_raw")
     return bool(((volumes["dataset"] == part.dataset) & (volumes["subset"] == "test")).any()) or (

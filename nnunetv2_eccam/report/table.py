@@ -70,10 +70,6 @@ class Table:
             for row in self.frame.to_dict("records")
         ]  # fmt: skip
 
-    def is_bold(self, row: int, header: str) -> bool:
-        """Tell whether a cell is one of the best."""
-        return (row, header) in self.bold
-
     def write(self, folder: Path) -> list[Path]:
         """Write the table in all formats into a folder that exists.
 
@@ -94,7 +90,7 @@ class Table:
         lines.append(_line("---:" if numeric else "---" for numeric in self.numeric.values()))
         for row, cells in enumerate(self.cells):
             texts = [_markdown(text).replace("\n", "<br>") for text in cells]
-            lines.append(_line(f"**{text}**" if self.is_bold(row, header) else text
+            lines.append(_line(f"**{text}**" if (row, header) in self.bold else text
                                for header, text in zip(self.headers, texts, strict=True)))  # fmt: skip
         return "\n".join([*lines, *(f"\n{_markdown(note)}" for note in self.notes)]) + "\n"
 
@@ -103,7 +99,7 @@ class Table:
         import pandas
 
         shown = pandas.DataFrame(self.cells, columns=list(self.headers), dtype=object)
-        bold = [["font-weight: bold;" if self.is_bold(row, header) else "" for header in shown.columns]
+        bold = [["font-weight: bold;" if (row, header) in self.bold else "" for header in shown.columns]
                 for row in range(len(shown))]  # fmt: skip
         styler = shown.style.hide(axis="index").format(_makecell, escape="latex").format_index(escape="latex", axis=1)
         styled = styler.apply(lambda frame: pandas.DataFrame(bold, frame.index, frame.columns), axis=None)

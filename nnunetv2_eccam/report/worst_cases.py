@@ -6,19 +6,14 @@ import base64
 import io
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.labels import read_dataset_json
-from nnunetv2_eccam.report.case_tables import CaseKey
 from nnunetv2_eccam.report.collect import SUBSETS, Collected, Part, nnunet_folder_or_none
-from nnunetv2_eccam.report.measured import Measured
+from nnunetv2_eccam.report.measured import CaseKey, Measured
 from nnunetv2_eccam.report.table import UNDEFINED, slug, value_text
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 MOST_CASES = 6
 """Of each data set."""
@@ -28,14 +23,13 @@ CROP_MM = 25.0
 """How much is shown around the structure."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class WorstCase:
     """A case that systems did badly on.
 
     Attributes:
         name: its id on the page.
         key: data set, subset, label and case.
-        title: in words.
         scores: each system's, the worst first, in words.
         pictures: as data URIs.
         remarks: what is not shown, and why.
@@ -43,10 +37,15 @@ class WorstCase:
 
     name: str
     key: CaseKey
-    title: str
     scores: str
-    pictures: tuple[str, ...]
-    remarks: tuple[str, ...]
+    pictures: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """It in words."""
+        dataset, subset, label, case = self.key
+        return f"{dataset}, {SUBSETS[subset]}: {case}, {label}"
 
 
 def worst_cases(collected: Collected, measured: Measured) -> list[WorstCase]:
@@ -59,59 +58,55 @@ def worst_cases(collected: Collected, measured: Measured) -> list[WorstCase]:
         ordered = means.sort_values(ascending=metric.higher_is_better, kind="stable")
         for number, (subset, label, case) in enumerate(ordered.index[:MOST_CASES]):
             own = rows[(rows["subset"] == subset) & (rows["case"] == case) & (rows["label"] == label)]
-            key = (dataset, str(subset), str(label), str(case))
-            found.append(_worst_case(collected, measured, key, own, slug("worst", dataset, str(number + 1))))
+            values = own.groupby("system")[metric.column].mean() * metric.factor
+            values = values.sort_values(ascending=metric.higher_is_better, na_position="first", kind="stable")
+            said = ", ".join(f"{title} {value_text(float(value)) or UNDEFINED}" for title, value in values.items())
+            scores = f"{metric.title} [{measured.unit(metric, dataset)}]: {said}"
+            name = slug("worst", dataset, str(number + 1))
+            worst = WorstCase(name, (dataset, str(subset), str(label), str(case)), scores)
+            folds = dict(zip(own["system"], own["fold"], strict=True))
+            try:
+                _draw(worst, _predictions(collected, worst, folds))
+            except UserError as error:
+                worst.remarks.append(f"No picture: {error}")
+            found.append(worst)
     return found
 
 
-def _worst_case(collected: Collected, measured: Measured, key: CaseKey, rows: DataFrame, name: str) -> WorstCase:
-    metric, (dataset, subset, label, case) = measured.metric, key
-    values = rows.groupby("system")[metric.column].mean() * metric.factor
-    values = values.sort_values(ascending=metric.higher_is_better, na_position="first", kind="stable")
-    said = ", ".join(f"{title} {value_text(float(value)) or UNDEFINED}" for title, value in values.items())
-    pictures: tuple[str, ...] = ()
-    remarks: list[str] = []
-    try:
-        titles = [title for title in collected.spec.titles if title in values.index]
-        predictions = _predictions(collected, key, titles, remarks)
-        pictures = _pictures(key, predictions)
-    except UserError as error:
-        remarks.append(f"No picture: {error}")
-    scores = f"{metric.title} [{measured.unit(metric, dataset)}]: {said}"
-    return WorstCase(name, key, f"{dataset}, {SUBSETS[subset]}: {case}, {label}", scores, pictures, tuple(remarks))
-
-
-def _predictions(collected: Collected, key: CaseKey, titles: list[str], remarks: list[str]) -> dict[str, Path]:
-    """Find the predictions of each system's first training.
+def _predictions(collected: Collected, worst: WorstCase, folds: Mapping[str, str]) -> dict[str, Path]:
+    """Find the predictions of each system's first training; ``folds`` tells by which fold a system predicted the case.
 
     Raises:
         UserError: there is none.
     """
-    spec, (dataset, subset, _, case) = collected.spec, key
-    rows = collected.volumes[(collected.volumes["dataset"] == dataset) & (collected.volumes["case"] == case)]
-    folds = {str(row["system"]): str(row["fold"]) for row in rows[rows["subset"] == subset].to_dict("records")}
-    found: dict[str, Path] = {}
-    for title in titles:
-        system = next(each for each in spec.trainers if each.title == title)
-        part = Part(0, dataset, system, int(folds[title]) if folds[title] else None)
-        folder = part.predictions(collected.work_dir)
-        found |= {title: folder} if folder is not None and any(folder.glob(f"{case}.*")) else {}
-    if absent := [title for title in titles if title not in found]:
-        remarks.append(f"The predictions of {', '.join(absent)} are no longer there.")
+    dataset, _, _, case = worst.key
+    found, absent = {}, []
+    for system in collected.spec.trainers:
+        if system.title in folds:
+            part = Part(0, dataset, system, int(folds[system.title]) if folds[system.title] else None)
+            folder = part.predictions(collected.work_dir)
+            if folder is not None and any(folder.glob(f"{case}.*")):
+                found[system.title] = folder
+            else:
+                absent.append(system.title)
+    if absent:
+        worst.remarks.append(f"The predictions of {', '.join(absent)} are no longer there.")
     if not found:
         raise UserError("no prediction of it is there")
     return found
 
 
-def _pictures(key: CaseKey, predictions: Mapping[str, Path]) -> tuple[str, ...]:
+def _draw(worst: WorstCase, predictions: Mapping[str, Path]) -> None:
     """Draw image, reference and errors of a few systems at a time, on the slice with the most errors of all.
 
     Raises:
         UserError: a file is not there, cannot be read, or does not fit the image.
     """
+    from PIL import Image
+
     from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
 
-    dataset, subset, label, case = key
+    dataset, subset, label, case = worst.key
     raw, preprocessed = nnunet_folder_or_none("nnUNet_raw"), nnunet_folder_or_none("nnUNet_preprocessed")
     if raw is None:
         raise UserError("the environment variable nnUNet_raw is not set, so the images are not known")
@@ -122,7 +117,6 @@ def _pictures(key: CaseKey, predictions: Mapping[str, Path]) -> tuple[str, ...]:
     scored = read_dataset_json(raw / dataset / "dataset.json").scored
     labels = next((each.labels for each in scored if each.name == label), ())
     titles = list(predictions)
-    pictures = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "picture.png"
         for start in range(0, len(titles), SYSTEMS_ACROSS):
@@ -131,15 +125,7 @@ def _pictures(key: CaseKey, predictions: Mapping[str, Path]) -> tuple[str, ...]:
                 cases=(case,), slices="disagreement", style="errors", labels=labels, crop_mm=CROP_MM, dpi=150,
             )  # fmt: skip
             write_overlay(options, target)
-            pictures.append(_data_uri(target))
-    return tuple(pictures)
-
-
-def _data_uri(picture: Path) -> str:
-    """Give a picture as a part of the page, a third as large as the PNG."""
-    from PIL import Image
-
-    content = io.BytesIO()
-    with Image.open(picture) as image:
-        image.convert("RGB").save(content, "WEBP", quality=88, method=6)
-    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+            content = io.BytesIO()
+            with Image.open(target) as image:
+                image.convert("RGB").save(content, "WEBP", quality=88, method=6)  # a third as large as the PNG
+            worst.pictures.append(f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}")

@@ -107,6 +107,12 @@ def test_a_machines_gpus_are_dealt_out_to_the_jobs(monkeypatch, visible, each, j
     assert checks.gpus_of_jobs("cpu", 0, jobs) == []
 
 
+def test_trainers_that_nnunet_does_not_find_are_named():
+    checks.check_trainers(["nnUNetTrainerECCaM", "nnUNetTrainer_1epoch"])
+    with pytest.raises(UserError, match="nnU-Net finds no trainer nnUNetTrainerNobody"):
+        checks.check_trainers(["nnUNetTrainer", "nnUNetTrainerNobody"])
+
+
 def test_a_device_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(UserError, match="PyTorch finds no cuda on this machine; give device: cpu"):

@@ -31,6 +31,7 @@ def test_defaults_are_written_out():
         "plans": "nnUNetPlans",
         "device": "cpu",
         "predict_test": True,
+        "predict_unlabelled": False,
         "evaluation": {"nsd_tolerance_mm": 2.0, "slices": True, "group": None, "empty": "undefined",
                        "ignore_geometry": False},
         "statistics": {"metric": "dsc", "confidence": 0.95, "bootstrap": 10000, "seed": 0, "reference_system": None},

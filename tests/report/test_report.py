@@ -8,12 +8,11 @@ import math
 import re
 import statistics
 from html import unescape
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from benchmark_folder import HEART, PANCREAS, SYSTEMS, Dataset, WorkFolder, empty_prediction, volume_row
+from benchmark_folder import EVIL, EVIL_CASE, HEART, PANCREAS, SMALL, WorkFolder, empty_prediction, volume_row
 from scipy import stats
 
 from nnunetv2_eccam.errors import UserError
@@ -22,65 +21,11 @@ from nnunetv2_eccam.report import write_report
 from nnunetv2_eccam.report.collect import collect
 from nnunetv2_eccam.report.measured import Measured, Where
 from nnunetv2_eccam.report.metrics import METRICS
+from nnunetv2_eccam.report.result_tables import best_of
 from nnunetv2_eccam.statistics import compare, holm, summarise
 from nnunetv2_eccam.systems.published import PUBLISHED
 
-ENVIRONMENT = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
-EVIL = "<script>window.evil=1</script><img src=x onerror=\"window.evil=1\"> & 'q' | 50%_$x$ \\textbf{#}"
-EVIL_CASE = "la_<b>&\"'|$x_%#^~\\1"
-SMALL = Dataset("Dataset002_Heart", ("left_atrium",), (("la_0", "la_1", "la_2"), ("la_3", "la_4", "la_5")))
 DSC = METRICS["dsc"]
-
-
-@pytest.fixture(scope="module")
-def at_home():
-    """Set nnU-Net's folders for this module's work folders, and what was set before after it."""
-    with pytest.MonkeyPatch.context() as patch:
-
-        def move_to(base: Path) -> None:
-            for variable, name in ENVIRONMENT.items():
-                patch.setenv(variable, str(base / name))
-
-        yield move_to
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, at_home) -> WorkFolder:
-    """A benchmark with names from a nightmare, an empty prediction, a fold and a test set that are missing."""
-    evil = Dataset(HEART.name, ("left <i>atrium",), ((EVIL_CASE, "la_2", "la_3"), ("la_4", "la_5", "la_6")))
-    small = Dataset(PANCREAS.name, PANCREAS.labels, (("p_1", "p_2"), ("p_3", "p_4")), ("p_8", "p_9"))
-    systems = ((*SYSTEMS[0][:2], EVIL), *SYSTEMS[1:])
-    work = WorkFolder(tmp_path_factory.mktemp("benchmark"), (evil, small), systems, host="<b>host</b>")
-
-    def change(row):
-        system = row.pop("system")
-        return empty_prediction(row) if (row["case"], system) == (EVIL_CASE, 0) else row
-
-    at_home(work.base)
-    work.write(change=change)
-    work.write_images(evil)
-    for unit in ("volume", "slice"):
-        work.scores(evil, 2, "fold_1", unit).unlink()
-        work.scores(small, 1, "test", unit).unlink()
-    return work
-
-
-@pytest.fixture(scope="module")
-def page(folder) -> Path:
-    return write_report(folder.work)
-
-
-@pytest.fixture
-def small(tmp_path, at_home):
-    """Make a small benchmark; its report has no pictures, since there are no images."""
-
-    def make(**changes) -> WorkFolder:
-        work = WorkFolder(tmp_path, (SMALL,), **{"statistics": {"bootstrap": 50}, **changes})
-        at_home(tmp_path)
-        work.write()
-        return work
-
-    return make
 
 
 def table(work: WorkFolder, name: str) -> list[dict[str, str]]:
@@ -135,12 +80,10 @@ def is_number(text: str) -> bool:
     return re.fullmatch(r"-?\d+(\.\d*)?(e-?\d+)?", text or "") is not None
 
 
-def test_a_system_that_predicts_nothing_at_all_is_drawn_without_its_undefined_distances(tmp_path, at_home):
-    work = WorkFolder(tmp_path, (SMALL,), statistics={"bootstrap": 50})
-    at_home(tmp_path)
-    work.write(change=lambda row: empty_prediction(row) if row.pop("system") == 0 else row)
+def test_a_system_that_predicts_nothing_at_all_is_drawn_without_its_undefined_distances(small):
+    work = small(lambda row: empty_prediction(row) if row.pop("system") == 0 else row)
     figures = {path.name for path in (write_report(work.work).parent / "figures").iterdir()}
-    assert "values_dataset002_heart_val_left_atrium_hd95.svg" in figures
+    assert "values_dataset002_heart_val_1_left_atrium_hd95.svg" in figures
 
 
 def test_every_figure_is_a_file_that_needs_nothing_else(page):
@@ -179,11 +122,31 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
 
 def test_the_same_scores_give_the_same_bytes_and_old_files_go(small):
     work = small()
+    path = work.record(SMALL, 0, "fold_0")
+    path.write_text(json.dumps({"train_seconds": None, "versions": None, "commands": "x", "gpu": None, "cpu": "A CPU"}))
     page = write_report(work.work)
     before = {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()}
+    assert "not complete" not in page.read_text()
+    assert table(work, "cost")[0]["Trainings"] == "2", "records may have gaps"
+    assert table(work, "runs")[0]["Computed on"] == "A CPU"
     (page.parent / "tables" / "old.csv").write_text("x")
     write_report(work.work)
     assert {path: path.read_bytes() for path in page.parent.rglob("*") if path.is_file()} == before
+
+
+def test_what_cannot_be_read_or_written_is_said(small):
+    work = small()
+    (work.work / "report").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"report.* cannot be written"):
+        write_report(work.work)
+    work.record(SMALL, 0, "fold_0").write_text("[]")
+    with pytest.raises(UserError, match="is not a record"):
+        write_report(work.work)
+    work.spec["evaluation"] = {"group": "liver", "slices": False}
+    work.record(SMALL, 0, "fold_0").unlink()
+    work.write_spec()
+    with pytest.raises(UserError, match="does not match the case la_0"):
+        Measured(collect(work.work))
 
 
 def test_cases_with_pictures_are_described_and_linked(page):
@@ -270,33 +233,25 @@ def test_patients_are_pooled_and_what_is_independent(small):
     assert against == dict.fromkeys(against, "6")  # surfaces too, by each patient's mean
     assert len(table(work, "cases")) == 3 * 18
     assert "resamples of whole patients" in html
-    work.spec["evaluation"]["group"] = "liver"
-    work.write_spec()
-    with pytest.raises(UserError, match="does not match the case la_0"):
-        write_report(work.work)
 
 
-def test_the_best_is_bold_only_among_systems_with_all_cases(small):
-    work = small(levels=(0.6, 0.5, 0.9))
-    assert bold_systems(work) == {"nnU-Net"}
-    work.scores(SMALL, 2, "fold_1").unlink()
-    assert bold_systems(work) <= {"EC-CaM-UNet", "U-Net"}
-
-
-def bold_systems(work):
-    page = write_report(work.work)
-    markdown = (page.parent / "tables" / "overall_dataset002_heart_validation_volume.md").read_text()
-    rows = [line.split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
-    column = rows[0].index("DSC \\[%\\]")
-    return {row[0].removeprefix("| ") for row in rows[2:] if row[column].startswith("**")}
-
-
-def test_the_named_reference_is_the_reference(small):
-    work = small(statistics={"bootstrap": 50, "reference_system": "nnU-Net"})
-    write_report(work.work)
+def test_the_reference_is_the_named_one_and_the_methods_give_this_benchmarks_numbers(small):
+    asked = {"bootstrap": 77, "confidence": 0.9, "seed": 5, "reference_system": "nnU-Net"}
+    evaluation = {"nsd_tolerance_mm": 1.5, "slices": False, "empty": "diagonal", "ignore_geometry": True}
+    work = small(levels=(0.6, 0.5, 0.9), statistics=asked, spec={"evaluation": evaluation})
+    html = write_report(work.work).read_text()
     assert {row["Other"] for row in table(work, "against_dataset002_heart_validation")} == {"nnU-Net"}
     assert [row["System"] for row in table(work, "overview") if row["role"] == "reference"] == ["nnU-Net"]
     assert {row["Cost"] for row in table(work, "overview")} == {"0.75", "0.875", "1"}
+    for said in ("90% confidence intervals", "77 resamples", "seed 5", "at most 1.5 mm apart", "folds 0, 1 of",
+                 "the image's diagonal", "Slices were not scored", "whatever their headers say"):  # fmt: skip
+        assert said in html
+    assert not list((work.work / "report" / "tables").glob("*_slice.csv"))
+    where = Where(SMALL.name, "val", "left_atrium")
+    means = {"EC-CaM-UNet": 60.0, "U-Net": 50.0, "nnU-Net": 90.0}
+    assert best_of(Measured(collect(work.work)), where, DSC, means) == {"nnU-Net"}
+    work.scores(SMALL, 2, "fold_1").unlink()
+    assert best_of(Measured(collect(work.work)), where, DSC, means) == {"EC-CaM-UNet"}, "nnU-Net lacks cases"
 
 
 def test_distances_are_better_when_small_and_in_the_images_unit(small):
@@ -356,18 +311,6 @@ def test_costs_come_from_records_and_logs(folder, page):
     assert versions == {"nnunetv2 2.8.1, torch 2.14.0, nnunetv2-eccam 0.1.0"}
 
 
-def test_records_with_gaps_are_read(small):
-    work = small()
-    path = work.record(SMALL, 0, "fold_0")
-    path.write_text(json.dumps({"train_seconds": None, "versions": None, "commands": "x", "gpu": None, "cpu": "A CPU"}))
-    write_report(work.work)
-    assert table(work, "cost")[0]["Trainings"] == "2"
-    assert table(work, "runs")[0]["Computed on"] == "A CPU"
-    path.write_text("[]")
-    with pytest.raises(UserError, match="is not a record"):
-        write_report(work.work)
-
-
 # ---- what is missing ------------------------------------------------------------------------------
 
 
@@ -382,38 +325,12 @@ def test_what_is_missing_is_said_at_the_top(folder, page):
     assert (worst["Case"], worst["DSC"], worst["HD95"], worst["Note"]) == (EVIL_CASE, "0", "", "empty prediction")
 
 
-def test_a_complete_benchmark_says_nothing_of_it(small):
-    work = small()
-    assert "not complete" not in write_report(work.work).read_text()
-    work.scores(SMALL, 0, "fold_0", "slice").unlink()
-    write_report(work.work)
-    assert [row["Without scores"] for row in table(work, "missing")] == ["slices of fold 0"]
-
-
 def test_a_benchmark_without_any_score_or_folder_has_a_report(small, monkeypatch):
     work = small()
     for path in [*(work.work / "scores").rglob("*.csv"), *(work.work / "records").rglob("*.json")]:
         path.unlink()
-    for variable in ENVIRONMENT:
-        monkeypatch.delenv(variable)
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.delenv(f"nnUNet_{name}")
     html = write_report(work.work).read_text()
     assert "This benchmark is not complete" in html
     assert "Overview</h2>" not in html
-
-
-def test_the_methods_give_this_benchmarks_numbers(small):
-    work = small(statistics={"bootstrap": 77, "confidence": 0.9, "seed": 5},
-                 spec={"evaluation": {"nsd_tolerance_mm": 1.5, "slices": False, "empty": "diagonal",
-                                      "ignore_geometry": True}})  # fmt: skip
-    html = write_report(work.work).read_text()
-    for said in ("90% confidence intervals", "77 resamples", "seed 5", "at most 1.5 mm apart", "folds 0, 1 of",
-                 "the image's diagonal", "Slices were not scored", "whatever their headers say"):  # fmt: skip
-        assert said in html
-    assert not list((work.work / "report" / "tables").glob("*_slice.csv"))
-
-
-def test_the_report_is_written_whole_or_not_at_all(small):
-    work = small()
-    (work.work / "report").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"report.* cannot be written"):
-        write_report(work.work)

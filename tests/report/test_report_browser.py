@@ -9,9 +9,7 @@ import re
 import shutil
 
 import pytest
-from benchmark_folder import HEART, SYSTEMS, Dataset, WorkFolder, empty_prediction
-
-from nnunetv2_eccam.report import write_report
+from benchmark_folder import EVIL
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -21,31 +19,6 @@ FLAGS = (
 )  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="there is no Chromium with its driver")
-
-EVIL = "<script>window.evil=1</script><img src=x onerror=\"window.evil=1\"> & 'q' | 50%_$x$ \\textbf{#}"
-EVIL_CASE = "<img src=x onerror='window.evil=2'>"
-DATA = Dataset(HEART.name, ("left_atrium", "<b>scar</b>"), ((EVIL_CASE, "la_2"), ("la_10", "la_4")))
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    work = WorkFolder(
-        tmp_path_factory.mktemp("benchmark"), (DATA,), ((*SYSTEMS[0][:2], EVIL), *SYSTEMS[1:]),
-        statistics={"bootstrap": 20}, spec={"name": EVIL}, host=EVIL,
-    )  # fmt: skip
-
-    def change(row):
-        is_missed = row.pop("system") == 2 and row["case"] == "la_10"
-        return empty_prediction(row) if is_missed else row
-
-    work.write(change=change)
-    work.write_images(DATA)
-    work.scores(DATA, 1, "fold_1").unlink()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
-            patch.setenv(f"nnUNet_{name}", str(work.base / name))
-        return write_report(work.work)
-
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
@@ -132,17 +105,18 @@ def test_cases_are_sorted_by_a_column_with_undefined_values_last(opened, cases):
         found.click() if keys is None else found.send_keys(keys)
         shown = visible(opened, "HD95 [mm]")
         assert [float(text) for text in shown[: len(defined)]] == pytest.approx(defined[::order])
-        assert shown[len(defined) :] == ["\u2013"] * 2
+        assert shown[len(defined) :] == ["\u2013"]
     button(opened, "Case").click()
-    assert list(dict.fromkeys(visible(opened, "Case")))[-3:] == ["la_2", "la_4", "la_10"]  # numbers in names count
+    names = list(dict.fromkeys(visible(opened, "Case")))
+    assert names.index("la_6") < names.index("la_10"), "numbers in names count"
 
 
 def test_cases_are_filtered_by_words(opened, cases):
     from selenium.webdriver.common.by import By
 
-    opened.find_element(By.CSS_SELECTOR, ".filters input").send_keys("la_10 EMPTY")
-    assert [row[:2] for row in visible(opened)] == [["la_10", "nnU-Net"]] * 2
-    assert opened.find_element(By.CSS_SELECTOR, ".filters output").text == f"2 of {len(cases)} rows"
+    opened.find_element(By.CSS_SELECTOR, ".filters input").send_keys("LA_10 nnU")
+    assert [row[:2] for row in visible(opened)] == [["la_10", "nnU-Net"]]
+    assert opened.find_element(By.CSS_SELECTOR, ".filters output").text == f"1 of {len(cases)} rows"
 
 
 def test_a_worst_case_opens_from_the_list_with_its_picture(opened):
@@ -162,31 +136,6 @@ def test_no_width_makes_the_page_scroll_sideways(opened, width):
     size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
-
-
-def test_dark_and_light_have_text_that_can_be_read(opened):
-    for scheme in ("light", "dark"):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        script = (
-            "const style = (each, name) => getComputedStyle(document.querySelector(each))[name];"
-            "return [style('body', 'backgroundColor'), ...['body', '.note', 'a'].map((each) => style(each, 'color'))]"
-        )
-        paper, *inks = ([int(each) for each in re.findall(r"\d+", text)[:3]] for text in opened.execute_script(script))
-        assert min(contrast(paper, ink) for ink in inks) >= 4.5  # WCAG 2.2, 1.4.3
-        assert (sum(paper) > 600) == (scheme == "light")
-
-
-def contrast(one, other):
-    """WCAG 2.2's contrast ratio of two colours."""
-
-    def luminance(colour):
-        parts = [part / 255 for part in colour]
-        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)
 
 
 def test_it_prints_with_everything_unfolded(opened):

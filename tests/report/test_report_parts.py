@@ -11,14 +11,14 @@ import re
 import numpy as np
 import pandas
 import pytest
-from benchmark_folder import write_log
+from benchmark_folder import write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunetv2_eccam.report.paper_tables import paper_rows
 from nnunetv2_eccam.report.run_tables import climb
 from nnunetv2_eccam.report.table import Table, slug, value_text
-from nnunetv2_eccam.report.training_logs import Epoch, read_training_logs
+from nnunetv2_eccam.report.training_logs import Epoch, read_epochs
 from nnunetv2_eccam.systems.published import PUBLISHED
 
 NAN = math.nan
@@ -37,47 +37,20 @@ def test_numbers_have_fixed_decimals_and_p_values_two_digits(value, column, sign
     assert value_text(value, column, sign) == text
 
 
-# ---- nnU-Net's logs -------------------------------------------------------------------------------
-
-LOG = """
-Please cite the following paper
-2026-11-24 13:58:51.280418: Epoch 0
-2026-11-24 13:58:51.280467: Current learning rate: 0.01
-2026-11-24 14:10:36.823194: train_loss 0.9091
-2026-11-24 14:10:36.823420: val_loss nan
-2026-11-24 14:10:36.823459: Pseudo dice [np.float32(0.6612), np.float32(nan), np.float64(0.3)]
-2026-11-24 14:10:36.823513: Epoch time: 705.54 s
-2026-11-24 14:10:36.835068: Yayy! New best EMA pseudo Dice: 0.6611999869346619
-2026-11-24 14:10:37.280926: Epoch 1
-2026-11-24 14:10:37.281027: Current learning rate: 0.00536
-2026-11-24 14:11:13.421744: train_loss -0.5153
-2026-11-24 14:11:13.421945: val_loss -1e-05
-2026-11-24 14:11:13.422012: Pseudo dice [0.8116, 0.5]
-2026-11-24 14:11:13.422065: Epoch time: 36 s
-2026-11-24 14:11:13.500000: Epoch 2
-2026-11-24 14:11:14.421744: train_loss -0.6
-"""
+# ---- nnU-Net's epochs -----------------------------------------------------------------------------
 
 
-def test_a_log_gives_its_finished_epochs_and_debug_json_their_steps(tmp_path):
-    (tmp_path / "training_log_2026_11_24_13_58_51.txt").write_text(LOG)
-    first, second = read_training_logs(tmp_path)
-    assert (first.epoch, first.train_loss, first.seconds, first.steps) == (0, 0.9091, 705.54, 0)
-    assert math.isnan(first.val_loss)
-    assert first.pseudo_dice == pytest.approx((0.6612 + 0.3) / 2)
-    assert (second.train_loss, second.val_loss, second.seconds) == (-0.5153, -1e-05, 36.0)
+def test_the_furthest_checkpoint_gives_the_epochs_and_debug_json_their_steps(tmp_path):
+    write_checkpoint(tmp_path, 3, 0.3, np.random.default_rng(0))
+    epochs = read_epochs(tmp_path)
+    assert [(epoch.epoch, epoch.steps) for epoch in epochs] == [(0, 0), (1, 0), (2, 0)]
+    assert epochs[0].train_loss == pytest.approx(0.5 - 1.3 * (1 - math.exp(-0.3)))
+    assert all(30 <= epoch.seconds <= 35 for epoch in epochs)
     (tmp_path / "debug.json").write_text(json.dumps({"num_iterations_per_epoch": "250"}))
-    assert {epoch.steps for epoch in read_training_logs(tmp_path)} == {250}
-
-
-def test_a_resumed_training_goes_on_and_a_new_one_begins_anew(tmp_path):
-    rng = np.random.default_rng(0)
-    write_log(tmp_path / "training_log_2026_9_30_1_00_00.txt", 8, 0.3, rng)
-    write_log(tmp_path / "training_log_2026_10_01_1_00_00.txt", 5, 0.3, rng, first=3)
-    assert [epoch.epoch for epoch in read_training_logs(tmp_path)] == [0, 1, 2, 3, 4]
-    write_log(tmp_path / "training_log_2026_10_02_1_00_00.txt", 2, 0.3, rng)
-    assert [epoch.epoch for epoch in read_training_logs(tmp_path)] == [0, 1]
-    assert read_training_logs(tmp_path / "nowhere") == []
+    (tmp_path / "checkpoint_final.pth").rename(tmp_path / "checkpoint_best.pth")
+    (tmp_path / "checkpoint_latest.pth").write_text("cut off")
+    assert [epoch.steps for epoch in read_epochs(tmp_path)] == [250] * 3
+    assert read_epochs(tmp_path / "nowhere") == []
 
 
 def test_a_training_that_still_climbs_is_told_by_its_last_fifth():
