@@ -29,24 +29,19 @@ class Plan:
     spacing: tuple[float, ...] = (1.0, 1.0)
     transpose: tuple[int, int, int] = (0, 1, 2)
     reader: str = "SimpleITKIO"
-    norm: bool = False
     channels: tuple[str, ...] = ("MRI",)
     labels: dict[str, Any] = field(default_factory=lambda: {"background": 0, "spot": 1})
     switches: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def dimension(self) -> int:
-        return len(self.patch)
-
     def architecture(self) -> dict[str, Any]:
-        n, dimension = len(FEATURES), self.dimension
+        n, dimension = len(FEATURES), len(self.patch)
         stride = [2] * dimension if dimension == 2 else [1, 2, 2]
         changes = {
             "features_per_stage": list(FEATURES),
             "strides": [[1] * dimension, *[stride] * (n - 1)],
             "n_conv_per_stage": [1] * n,
             "n_conv_per_stage_decoder": [1] * (n - 1),
-            **({} if self.norm else {"norm_op": None}),
+            "norm_op": None,
             **self.switches,
         }
         stated = unet_plans.plan(n, dimension, **changes)
@@ -89,9 +84,8 @@ class Plan:
 def write_model(folder: Path, plan: Plan) -> Path:
     """Write a model whose features are the image's local mean: its convolutions have equal, positive weights."""
     trainer = getattr(trainers, plan.trainer)
-    heads = len(plan.labels) - ("regions" in plan.trainer)
     network = build_network(
-        plan.architecture(), plan.patch, len(plan.channels), heads, False, trainer.network_switches,
+        plan.architecture(), plan.patch, len(plan.channels), len(plan.labels), False, trainer.network_switches,
         trainer.system.network,
     )  # fmt: skip
     average(network)

@@ -33,7 +33,7 @@ MODULES = {"segmentation-models-pytorch": "segmentation_models_pytorch", "PyYAML
 
 def test_every_command_explains_itself_and_results_can_be_scored_and_drawn(tmp_path):
     project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
-    extras = [name for extra in ("compared", "pictures", "benchmark", "export") for name in
+    extras = [name for extra in ("compared", "benchmark", "export") for name in
               project["optional-dependencies"][extra]]  # fmt: skip
     packages = [re.match(r"[\w-]+", name)[0] for name in extras]
     modules = [MODULES.get(package, package.replace("-", "_")) for package in packages]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 from torch import Tensor, nn
 
 from nnunetv2_eccam.errors import UserError
@@ -28,61 +28,29 @@ AS_STORED = np.array([[0, 1], [1, 1], [2, 1]], float)
 
 
 @dataclass(frozen=True)
-class OriginalVoxels:
-    """The way between a file's voxels and the network's grid, of one case.
+class PreparedCase:
+    """A case as the network is given it, and the way back to the voxels of its file.
 
     Attributes:
-        shape: voxels of the file, (x, y, z).
+        data: ``(C, *grid)``, three axes, preprocessed by nnU-Net.
+        properties: what nnU-Net's preprocessing noted: shapes, crop and spacing.
         turns: from the file's axes to the reader's, both (x, y, z), as :data:`AS_STORED`.
         transpose: for each axis of the network's grid, the reader's, (z, y, x).
-        crop: for each axis of the network's grid, where what is not zero begins and ends, before resampling.
-        grid: the network's grid.
-        spacings: mm of the network's grid and of the cropped image, along the network's axes.
+        spacing: mm of the network's grid, along its axes.
         resample: nnU-Net's function for logits: maps (K, *grid), new shape, spacing, new spacing.
     """
 
-    shape: tuple[int, int, int]
+    data: Tensor
+    properties: dict[str, Any]
     turns: npt.NDArray[np.float64]
     transpose: tuple[int, ...]
-    crop: tuple[tuple[int, int], ...]
-    grid: tuple[int, ...]
-    spacings: tuple[tuple[float, ...], tuple[float, ...]]
+    spacing: tuple[float, ...]
     resample: Callable[..., Any]
-
-    @property
-    def to_file(self) -> npt.NDArray[np.float64]:
-        """The 4x4 matrix from a voxel of the network's grid to the file's voxel (x, y, z)."""
-        to_reader = np.zeros((4, 4))
-        to_reader[3, 3] = 1
-        for axis, ((low, high), n) in enumerate(zip(self.crop, self.grid, strict=True)):
-            step, reader_axis = (high - low) / n, 2 - self.transpose[axis]
-            to_reader[reader_axis, axis] = step
-            to_reader[reader_axis, 3] = low + (step - 1) / 2
-        return np.asarray(inv_ornt_aff(self.turns, self.shape) @ to_reader)
 
     @property
     def slicing_axis(self) -> int:
         """The file's axis, 0 for x, along which a 2D model goes slice by slice."""
-        return int(np.abs(self.to_file[:3, 0]).argmax())
-
-    def file_voxel(self, place: Sequence[float]) -> tuple[int, int, int]:
-        """Give the voxel of the file, (x, y, z), that is closest to a place in the network's grid."""
-        x, y, z = np.floor(self.to_file @ [*place, 1.0] + 0.5)[:3]
-        return int(x), int(y), int(z)
-
-    def locate(self, voxel: Sequence[float]) -> tuple[float, ...]:
-        """Give where a voxel of the file, (x, y, z), is in the network's grid.
-
-        Raises:
-            UserError: it is outside of what nnU-Net crops to, so that the network does not see it.
-        """
-        place = tuple(float(at) for at in np.linalg.solve(self.to_file, [*voxel, 1.0])[:3])
-        if not all(-0.5 <= at < n - 0.5 for at, n in zip(place, self.grid, strict=True)):
-            raise UserError(
-                f"the point, voxel {' '.join(f'{at:g}' for at in voxel)}, is in the empty margin of the image that "
-                f"nnU-Net crops off, so the network does not see it; give one in the body"
-            )
-        return place
+        return int(np.flatnonzero(self.turns[:, 0] == 2 - self.transpose[0])[0])
 
     def restore(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Bring maps, (K, *grid), to the file's voxels.
@@ -90,27 +58,17 @@ class OriginalVoxels:
         Returns:
             ``(K, x, y, z)``; zero outside of what nnU-Net cropped to.
         """
-        cropped = [high - low for low, high in self.crop]
-        resampled = self.resample(torch.from_numpy(maps), cropped, *self.spacings)
-        back = ornt_transform(AS_STORED, self.turns)
-        readers_shape = [self.shape[int(axis)] for axis in back[::-1, 0]]  # (z, y, x)
-        whole = np.zeros((len(maps), *(readers_shape[axis] for axis in self.transpose)), np.float32)
-        whole[(slice(None), *(slice(low, high) for low, high in self.crop))] = np.asarray(resampled)
+        from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+
+        noted = self.properties
+        size, before = noted["shape_after_cropping_and_before_resampling"], noted["shape_before_cropping"]
+        spacing = [noted["spacing"][axis] for axis in self.transpose]
+        resampled = np.asarray(self.resample(torch.from_numpy(maps), size, self.spacing, spacing))
+        whole = np.zeros((len(maps), *before), np.float32)
+        whole = insert_crop_into_image(whole, resampled, noted["bbox_used_for_cropping"])
         readers = whole.transpose(0, *(int(axis) + 1 for axis in np.argsort(self.transpose)))
+        back = ornt_transform(AS_STORED, self.turns)
         return np.stack([apply_orientation(each.T, back) for each in readers])
-
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """A case as the network is given it.
-
-    Attributes:
-        data: ``(C, *grid)``, three axes, preprocessed by nnU-Net.
-        origin: the way back to the voxels of the file.
-    """
-
-    data: Tensor
-    origin: OriginalVoxels
 
 
 class TrainedModel:
@@ -183,11 +141,8 @@ class TrainedModel:
     @property
     def heads(self) -> dict[str, int]:
         """The labels that are predicted, without background, by name, and their logit maps."""
-        foreground = [
-            (name, value)
-            for name, value in self._predictor.dataset_json["labels"].items()
-            if name != "ignore" and value not in (0, [0])
-        ]
+        labels = self._predictor.dataset_json["labels"].items()
+        foreground = [(name, value) for name, value in labels if name != "ignore" and value not in (0, [0])]
         if self.exclusive_labels:
             return {name: int(np.ravel(value)[0]) for name, value in foreground}
         return {name: number for number, (name, _) in enumerate(foreground)}
@@ -215,28 +170,61 @@ class TrainedModel:
             )
         if not array.any():
             raise UserError(f"{path} is zero everywhere: nnU-Net crops to what is not zero, so nothing is left")
-        properties: dict[str, Any] = {"spacing": turned[0].nnunet_spacing}
         data, _, properties = manager.preprocessor_class(verbose=False).run_case_npy(
-            array, None, properties, plans, manager, self._predictor.dataset_json
+            array, None, {"spacing": turned[0].nnunet_spacing}, plans, manager, self._predictor.dataset_json
         )
-        original = [properties["spacing"][axis] for axis in plans.transpose_forward]
+        transpose = tuple(plans.transpose_forward)
         # A 2D configuration leaves the distance of the slices as it is.
-        here = [*original[: 3 - len(manager.spacing)], *manager.spacing]
-        origin = OriginalVoxels(
-            shape=images[0].shape,
-            turns=np.asarray(io_orientation(images[0].affine), float) if reorients else AS_STORED,
-            transpose=tuple(plans.transpose_forward),
-            crop=tuple((int(low), int(high)) for low, high in properties["bbox_used_for_cropping"]),
-            grid=tuple(data.shape[1:]),
-            spacings=(tuple(here), tuple(original)),
-            resample=manager.resampling_fn_probabilities,
-        )
-        return PreparedCase(torch.from_numpy(data), origin)
+        between = [properties["spacing"][axis] for axis in transpose[: 3 - len(manager.spacing)]]
+        turns = np.asarray(io_orientation(images[0].affine), float) if reorients else AS_STORED
+        return PreparedCase(
+            torch.from_numpy(data), properties, turns, transpose, (*between, *manager.spacing),
+            manager.resampling_fn_probabilities,
+        )  # fmt: skip
 
-    def tile_slicers(self, grid: Sequence[int]) -> list[Any]:
-        """Give nnU-Net's sliding window: indices into ``(C, *grid)``, of a 2D model with a number for the slice."""
-        return list(self._predictor._internal_get_sliding_window_slicers(tuple(grid)))
+    def padded(self, data: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
+        """Pad ``(C, *grid)`` to a tile's size at least, as nnU-Net does, and give where the data is in it."""
+        from acvl_utils.cropping_and_padding.padding import pad_nd_image
 
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Run the network in nnU-Net's precision: half on CUDA, single elsewhere."""
-        return torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext()
+        padded, inner = pad_nd_image(data, self.patch_size, "constant", {"value": 0}, True, None)
+        return padded, tuple(inner[1:])
+
+    def tiles(self, data: Tensor, title: str = "") -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+        """Go through padded data, ``(C, *grid)``, by nnU-Net's sliding window.
+
+        Yields:
+            Where a tile is (of a 2D model with a number for the slice), and the tile, ``(1, C, *tile)``, on the
+            network's device. Within the loop the network runs in nnU-Net's precision: half on CUDA, else single.
+        """
+        from tqdm import tqdm
+
+        places = self._predictor._internal_get_sliding_window_slicers(tuple(data.shape[1:]))
+        for place in tqdm(places, desc=title, unit="tile", disable=None if self.progress else True):
+            with torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext():
+                yield place, data[place].unsqueeze(0).to(self.device)
+
+    def merged(self, data: Tensor, read: Callable[[Tensor], Tensor], title: str = "") -> npt.NDArray[np.float32]:
+        """Read maps tile by tile, and merge tiles as nnU-Net merges logits: by a mean with Gaussian weights.
+
+        nnU-Net adds logits up in half precision; maps differ by more than that holds, so here it is single.
+
+        Args:
+            data: ``(C, *grid)``.
+            read: gives maps of a tile, ``(1, K, *tile)``.
+            title: of the progress bar.
+
+        Returns:
+            ``(K, *grid)``.
+        """
+        from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+
+        padded, inner = self.padded(data)
+        weight = compute_gaussian(tuple(self.patch_size), 1.0 / 8, 10, device=torch.device("cpu")).float()
+        sums, weights = torch.zeros(0), torch.zeros(padded.shape[1:])
+        for place, tile in self.tiles(padded, title):
+            maps = read(tile)[0].float().cpu()
+            if not len(sums):
+                sums = torch.zeros(len(maps), *padded.shape[1:])
+            sums[place] += maps * weight
+            weights[place[1:]] += weight
+        return np.asarray((sums / weights)[(slice(None), *inner)].numpy())

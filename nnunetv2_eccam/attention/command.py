@@ -1,17 +1,16 @@
 r"""Show what a trained network attends to in a case: volumes that line up with the image, and a picture (Fig. 6).
 
   nnUNetv2_eccam attention spatial -i la_003_0000.nii.gz -o shown -d 2 -c 2d -tr nnUNetTrainerECCaM -f 0
-  nnUNetv2_eccam attention spatial -i la_003_0000.nii.gz -o shown -m MODEL_FOLDER --point 90 70 40
   nnUNetv2_eccam attention cam -i la_003_0000.nii.gz -o shown --reference la_003.nii.gz \
       --system "CoA=MODEL_FOLDER" --system "SE=MODEL_FOLDER"
 
 What is shown:
 
-  channels    channel weights of CC, SE and CBAM: a table (CSV) and bars
+  channels    channel weights of CC, SE and CBAM: a table (CSV)
   spatial     where the attention is: SC's map S, what CoA adds, CBAM's weights, Attention U-Net's gates,
               DA-Net's position attention
   activation  how strong the features are that leave the attention; of a layer, with --layer
-  cam         class activation (Grad-CAM) of a label, at the bottleneck or at --layer; needs captum
+  cam         class activation (Grad-CAM) of a label, at the bottleneck or at --layer
 """
 
 from __future__ import annotations
@@ -36,11 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     add("--map", dest="maps", nargs="+", metavar="NAME", help="only these maps: CoA, SC, CC, SE, CBAM, gate, position\n"
         "(default: all; of several systems, the first of each)")  # fmt: skip
-    add("--point", type=int, nargs=3, metavar=("X", "Y", "Z"),
-        help="spatial: what this voxel of the image file attends to, counted from 0 (default:\n"
-        "how much each position is attended to by all)")  # fmt: skip
-    add("--point_mm", type=float, nargs=3, metavar=("X", "Y", "Z"),
-        help="the same, in mm: world coordinates of the image, to the right, front and head")  # fmt: skip
     add("--label", metavar="NAME", help="cam: a label of dataset.json (default: the first)")
     add("--layer", metavar="NAME",
         help="cam, activation: a layer by its dotted name; spatial: only the attention in it")  # fmt: skip
@@ -67,8 +61,8 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the picture").add_argument
     add("--reference", type=Path, metavar="FILE", help="the true mask: a column of its own, and outlined")
     add("--slices", metavar="N,N",
-        help="slices, counted from 0, as 12,40 (default: where the reference is largest, or the\n"
-        "point's, or evenly spread)")  # fmt: skip
+        help="slices, counted from 0, as 12,40 (default: where the reference is largest, or evenly\n"
+        "spread)")  # fmt: skip
     add("--rows", type=int, default=3, metavar="N", help="how many slices, unless they are numbered (default: 3)")
     add("--channel", type=int, metavar="N", help="channel that is drawn (default: 0, of photographs their colours)")
     add("--scale", choices=("slice", "case"), default="slice",
@@ -103,7 +97,7 @@ def _systems(arguments: argparse.Namespace) -> dict[str, Path]:
     if arguments.systems:
         if arguments.model or dataset or configuration:
             raise UserError("--system names each model's folder; leave out -m, -d and -c")
-        return named_paths(arguments.systems, "folder")
+        return named_paths(arguments.systems)
     if arguments.model:
         if dataset or configuration:
             raise UserError("-m is the model's folder; leave out -d and -c")

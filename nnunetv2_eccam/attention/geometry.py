@@ -1,4 +1,4 @@
-"""Where the positions of a layer's map are in the tile that the network was given.
+"""Which maps a network makes of a tile, and where their positions are in it.
 
 A position is drawn where its receptive field is centred. That depends on how a network shrinks its maps: of a stride
 of 2 with a 3x3 kernel, position i is centred at pixel 2i; of 2x2 pooling, at 2i + 0.5. Over the four halvings of the
@@ -8,82 +8,71 @@ paper's network these come to 16i and 16i + 7.5, half a position of the bottlene
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size
-from nnunetv2_eccam.attention.hooks import hooked
-from nnunetv2_eccam.attention.sources import Call
+from nnunetv2_eccam.attention.hooks import Call, hooked
 
 SHRINKING = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d)
 """Modules that may make a map smaller, with a kernel, a stride and padding."""
 
-
-class Step(NamedTuple):
-    """A module that makes a map smaller.
-
-    Attributes:
-        before: size of the map that it is given, without batch and channels.
-        after: size of the map that it gives.
-        stride: positions of the first for one of the second, per axis.
-        start: position of the first on which the second's first is centred, per axis.
-    """
-
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    stride: tuple[float, ...]
-    start: tuple[float, ...]
+Places = tuple[tuple[float, ...], tuple[float, ...]]
+"""The tile's voxels from one position of a map to the next, and the voxel of its first; both per axis."""
 
 
-class MapGeometry:
-    """Where the maps of a network are in a tile, found by running it once.
+class NetworkMaps:
+    """The maps of a network, found by running it once on an empty tile.
 
     Args:
         network: in evaluation mode.
         size: of a tile, voxels.
         channels: of a tile.
         device: where the network is.
+
+    Attributes:
+        shapes: ``(C, *map)`` of each module that gives a map, by its dotted name, in the order of their last calls.
+        heads: channels of what the network itself gives.
     """
 
     def __init__(self, network: nn.Module, size: Sequence[int], channels: int, device: torch.device) -> None:
         self.size = tuple(size)
-        self.padded = tuple(self.size)
+        self.padded = self.size
         if isinstance(network, PadsToMultiple):  # it pads at the far ends
             self.padded = tuple(padded_size(list(size), network.divisors, network.smallest))
-        self._steps = _steps(network, torch.zeros(1, channels, *size, device=device))
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._places: dict[tuple[int, ...], Places] = {self.padded: ((1.0,) * len(size), (0.0,) * len(size))}
+        modules = [(module, partial(self._note, path)) for path, module in network.named_modules() if path]
+        with torch.no_grad(), hooked(modules):
+            self.heads = int(network(torch.zeros(1, channels, *size, device=device)).shape[1])
 
-    def stride_and_start(self, map_size: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Give the tile's voxels from one position of a map to the next, and the voxel of its first, per axis.
+    def _note(self, path: str, call: Call) -> None:
+        if is_map(call.output, len(self.size)):
+            self.shapes.pop(path, None)
+            self.shapes[path] = tuple(call.output.shape[1:])
+        if not isinstance(call.module, SHRINKING):
+            return
+        before, after = tuple(call.inputs[0].shape[2:]), tuple(call.output.shape[2:])
+        if before == after or after in self._places:
+            return
+        kernel, stride, padding, dilation = (
+            _per_axis(getattr(call.module, name, 1), len(before))
+            for name in ("kernel_size", "stride", "padding", "dilation")
+        )
+        first = [d * (k - 1) / 2 - p for k, p, d in zip(kernel, padding, dilation, strict=True)]
+        strides, starts = self.places(before)
+        self._places[after] = (
+            tuple(wide * more for wide, more in zip(strides, stride, strict=True)),
+            tuple(at + wide * more for at, wide, more in zip(starts, strides, first, strict=True)),
+        )
 
-        The way from the tile to the map is followed by the steps that the network takes, the smallest ones
-        first; where there are none (a map resized by a function), positions stand for equal blocks.
-        """
-        target, size = tuple(map_size), self.padded
-        stride, start = [1.0] * len(size), [0.0] * len(size)
-        while size != target:
-            fitting = [
-                step
-                for step in self._steps
-                if step.before == size and all(n >= least for n, least in zip(step.after, target, strict=True))
-            ]
-            if fitting:
-                step = max(fitting, key=lambda each: torch.Size(each.after).numel())
-            else:
-                ratios = tuple(n / m for n, m in zip(size, target, strict=True))
-                step = Step(size, target, ratios, tuple((ratio - 1) / 2 for ratio in ratios))
-            start = [at + s * first for at, s, first in zip(start, stride, step.start, strict=True)]
-            stride = [s * more for s, more in zip(stride, step.stride, strict=True)]
-            size = step.after
-        return tuple(stride), tuple(start)
-
-    def position(self, voxel: Sequence[float], map_size: Sequence[int]) -> list[int]:
-        """Give the position of a map that is closest to a voxel of the tile."""
-        return [
-            min(max(round((at - first) / stride), 0), n - 1)
-            for at, stride, first, n in zip(voxel, *self.stride_and_start(map_size), map_size, strict=True)
-        ]
+    def places(self, map_size: Sequence[int]) -> Places:
+        """Give where a map's positions are; of a map resized by a function, they stand for equal blocks."""
+        ratios = tuple(n / m for n, m in zip(self.padded, map_size, strict=True))
+        return self._places.get(tuple(map_size), (ratios, tuple((ratio - 1) / 2 for ratio in ratios)))
 
     def enlarged(self, values: Tensor) -> Tensor:
         """Enlarge a map to the tile, linearly along each axis; beyond the outermost positions it is constant.
@@ -94,7 +83,7 @@ class MapGeometry:
         Returns:
             ``(B, *tile)``.
         """
-        strides, starts = self.stride_and_start(values.shape[1:])
+        strides, starts = self.places(values.shape[1:])
         for axis, (n, stride, first) in enumerate(zip(self.size, strides, starts, strict=True), start=1):
             last = values.shape[axis] - 1
             at = ((torch.arange(n, device=values.device) - first) / stride).clamp(0, last)
@@ -105,22 +94,9 @@ class MapGeometry:
         return values
 
 
-def _steps(network: nn.Module, tile: Tensor) -> list[Step]:
-    steps: list[Step] = []
-
-    def note(call: Call) -> None:
-        module, before, after = call.module, tuple(call.inputs[0].shape[2:]), tuple(call.output.shape[2:])
-        if before != after:
-            kernel, stride, padding, dilation = (
-                _per_axis(getattr(module, name, 1), len(before))
-                for name in ("kernel_size", "stride", "padding", "dilation")
-            )
-            start = tuple(d * (k - 1) / 2 - p for k, p, d in zip(kernel, padding, dilation, strict=True))
-            steps.append(Step(before, after, stride, start))
-
-    with hooked((module, note) for module in network.modules() if isinstance(module, SHRINKING)):
-        network(tile)
-    return steps
+def is_map(output: Any, axes: int) -> bool:
+    """Tell a map from a list of maps, and from a vector, which has one position along an axis."""
+    return isinstance(output, Tensor) and output.ndim == axes + 2 and min(output.shape[2:]) > 1
 
 
 def _per_axis(value: Any, axes: int) -> tuple[float, ...]:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_eccam.attention.sources import Call
 from nnunetv2_eccam.errors import UserError
+
+
+class Call(NamedTuple):
+    """One call of a module, as a forward hook sees it: its positional arguments and what it returned."""
+
+    module: Any
+    inputs: tuple[Any, ...]
+    output: Any
+
 
 Read = Callable[[Call], Any]
 
@@ -22,15 +30,14 @@ class _Enough(Exception):
 
 @contextmanager
 def hooked(reads: Iterable[tuple[nn.Module, Read]]) -> Iterator[None]:
-    """Read modules at every call within the block; the hooks are removed whatever happens."""
+    """Read modules at every call within the block; what a read returns replaces the output, unless it is None."""
 
-    def hook(read: Read, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        read(Call(module, inputs, output))
+    def hook(read: Read, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        return read(Call(module, inputs, output))
 
     handles = [module.register_forward_hook(partial(hook, read)) for module, read in reads]
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for handle in handles:
             handle.remove()
@@ -45,12 +52,12 @@ def record(network: nn.Module, tiles: Tensor, reads: Sequence[tuple[nn.Module, R
     kept: dict[int, Any] = {}
 
     def keep(index: int, read: Read, call: Call) -> None:
-        if index not in kept:
-            kept[index] = read(call)
+        kept.setdefault(index, read(call))
         if len(kept) == len(reads):
             raise _Enough
 
-    with suppress(_Enough), hooked((module, partial(keep, n, read)) for n, (module, read) in enumerate(reads)):
+    hooks = hooked((module, partial(keep, index, read)) for index, (module, read) in enumerate(reads))
+    with suppress(_Enough), torch.no_grad(), hooks:
         network(tiles)
     for index, (module, _) in enumerate(reads):
         if index not in kept:

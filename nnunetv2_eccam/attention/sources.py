@@ -6,7 +6,7 @@ entry there, or :func:`register`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.compared.attention_unet import AttentionGate
 from nnunetv2_eccam.architectures.compared.da_net import PositionAttention
+from nnunetv2_eccam.attention.hooks import Call
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
 from nnunetv2_eccam.blocks.compared_attention import CBAM, SqueezeExcitation
@@ -23,67 +24,20 @@ VALUES_AT_ONCE = 1 << 22
 """Entries of a map between positions that are held at a time: 16 MB in single precision."""
 
 
-class Call(NamedTuple):
-    """One call of a module, as a forward hook sees it: its positional arguments and what it returned."""
-
-    module: Any
-    inputs: tuple[Any, ...]
-    output: Any
-
-
-class Pairs(NamedTuple):
-    """A map between positions, ``S_ij = softmax_j(scale * q_i . k_j)`` (eq. 9), that is never held whole.
-
-    Attributes:
-        queries: ``(B, C, *map)``; position i's vector is ``q_i``.
-        keys: ``(B, C, *map)``.
-        scale: of the dot products.
-    """
-
-    queries: Tensor
-    keys: Tensor
-    scale: float
-
-    def attended(self, position: Sequence[int] | None = None, values_at_once: int = VALUES_AT_ONCE) -> Tensor:
-        """Sum the columns of S, how much each position is attended to, or give a row, what one position attends to.
-
-        Args:
-            position: index into ``*map`` of the one that attends; None: all do.
-            values_at_once: entries of S that are held at a time, at least one row's.
-
-        Returns:
-            ``(B, *map)``, with the mean 1 over all positions: of 2 it is attended to twice as much as on average.
-        """
-        queries = self.queries
-        if position is not None:
-            for axis, index in enumerate(position, start=2):
-                queries = queries.narrow(axis, index, 1)
-        # In single precision at least, as SC computes them: products of hundreds of channels leave the range of half
-        # precision, which the network's autocast would take.
-        kept = torch.promote_types(queries.dtype, torch.float32)
-        rows, columns = queries.flatten(2).transpose(1, 2).to(kept) * self.scale, self.keys.flatten(2).to(kept)
-        sums = torch.zeros_like(columns[:, 0])
-        with torch.autocast(columns.device.type, enabled=False):
-            for some in torch.split(rows, max(1, values_at_once // sums.numel()), 1):
-                sums += (some @ columns).softmax(2).sum(1)
-        return (sums * (columns.shape[2] / rows.shape[1])).reshape(len(sums), *self.keys.shape[2:])
-
-
 class Source(NamedTuple):
     """One thing that a module attends by.
 
     Attributes:
         name: short, as ``--map`` takes it.
-        kind: ``channels``: a weight for each channel; ``positions``: a value for each position; ``pairs``: a
-            weight for each pair of positions.
+        kind: ``channels``: a weight for each channel; ``positions``: a value for each position.
         meaning: what a value says, with its unit or range.
-        read: gives it from a call: ``(B, C)`` for channels, ``(B, *map)`` for positions, :class:`Pairs`.
+        read: gives it from a call: ``(B, C)`` for channels, ``(B, *map)`` for positions.
     """
 
     name: str
-    kind: Literal["channels", "positions", "pairs"]
+    kind: Literal["channels", "positions"]
     meaning: str
-    read: Callable[[Call], Any]
+    read: Callable[[Call], Tensor]
 
 
 class Found(NamedTuple):
@@ -92,6 +46,29 @@ class Found(NamedTuple):
     path: str
     module: nn.Module
     source: Source
+
+
+def attended(queries: Tensor, keys: Tensor, scale: float, values_at_once: int = VALUES_AT_ONCE) -> Tensor:
+    """Sum the columns of ``S_ij = softmax_j(scale * q_i . k_j)`` (eq. 9), which is never held whole.
+
+    Args:
+        queries: ``(B, C, *map)``; position i's vector is ``q_i``.
+        keys: ``(B, C, *map)``.
+        scale: of the dot products.
+        values_at_once: entries of S that are held at a time, at least one row's.
+
+    Returns:
+        ``(B, *map)``, with the mean 1 over all positions: of 2 it is attended to twice as much as on average.
+    """
+    # In single precision at least, as SC computes them: products of hundreds of channels leave the range of half
+    # precision, which the network's autocast would take.
+    kept = torch.promote_types(queries.dtype, torch.float32)
+    rows, columns = queries.flatten(2).transpose(1, 2).to(kept) * scale, keys.flatten(2).to(kept)
+    sums = torch.zeros_like(columns[:, 0])
+    with torch.autocast(columns.device.type, enabled=False):
+        for some in torch.split(rows, max(1, values_at_once // sums.shape[1]), 1):
+            sums += (some @ columns).softmax(2).sum(1)
+    return sums.reshape(len(sums), *keys.shape[2:])
 
 
 def added(call: Call) -> Tensor:
@@ -110,9 +87,13 @@ def _channel_weights(call: Call) -> Any:
     return call.module.channel_weights(call.inputs[0])
 
 
-def _correlation(call: Call) -> Pairs:
+def _correlation(call: Call) -> Tensor:
     features, scale = call.inputs[0], call.module.scale
-    return Pairs(features, features, features.shape[1] ** -0.5 if scale == "1/sqrt(C)" else float(scale))
+    return attended(features, features, features.shape[1] ** -0.5 if scale == "1/sqrt(C)" else float(scale))
+
+
+def _position_attention(call: Call) -> Tensor:
+    return attended(call.module.query(call.inputs[0]), call.module.key(call.inputs[0]), 1.0)
 
 
 def _cbam_positions(call: Call) -> Any:
@@ -121,30 +102,26 @@ def _cbam_positions(call: Call) -> Any:
     return call.module.spatial_weights(weighted).squeeze(1)
 
 
+def _gate(call: Call) -> Any:
+    return call.module.attention_coefficients(*call.inputs).squeeze(1)
+
+
 ATTENDED = "how much each position is attended to, 1 on average"
-ATTENDED_FROM = "what the cross attends to, 1 if it attended to all positions alike"
-"""What the values of a map between positions say, summed and seen from a point."""
 CHANNELS, POSITIONS = "weight of each channel, 0 to 1", "weight of each position, 0 to 1"
 STRENGTH = Source("activation", "positions", "strength of the features, root mean square over the channels", strength)
 
 SOURCES: dict[type[nn.Module], tuple[Source, ...]] = {
     CollaborativeAttention: (Source("CoA", "positions", "length of the vector that is added to each position", added),),
-    SpatialCorrelation: (Source("SC", "pairs", ATTENDED, _correlation),),
+    SpatialCorrelation: (Source("SC", "positions", ATTENDED, _correlation),),
     ChannelCorrelation: (Source("CC", "channels", CHANNELS, _channel_weights),),
     SqueezeExcitation: (Source("SE", "channels", CHANNELS, _channel_weights),),
     CBAM: (
         Source("CBAM", "channels", CHANNELS, _channel_weights),
         Source("CBAM", "positions", POSITIONS, _cbam_positions),
     ),
-    AttentionGate: (
-        Source("gate", "positions", f"{POSITIONS}, mean of the gates",
-               lambda call: call.module.attention_coefficients(*call.inputs).squeeze(1)),
-    ),
-    PositionAttention: (
-        Source("position", "pairs", ATTENDED,
-               lambda call: Pairs(call.module.query(call.inputs[0]), call.module.key(call.inputs[0]), 1.0)),
-    ),
-}  # fmt: skip
+    AttentionGate: (Source("gate", "positions", f"{POSITIONS}, mean of the gates", _gate),),
+    PositionAttention: (Source("position", "positions", ATTENDED, _position_attention),),
+}
 """The modules that can be looked at. Of a network's maps, those that stand first are shown first."""
 
 
@@ -158,13 +135,13 @@ def sources_of(module: nn.Module) -> tuple[Source, ...]:
     return next((SOURCES[kind] for kind in type(module).__mro__ if kind in SOURCES), ())
 
 
-def find_sources(network: nn.Module, *kinds: str) -> list[Found]:
-    """Find what a network attends by, of some kinds or of all, in the order of its modules."""
+def find_sources(network: nn.Module, kind: str = "") -> list[Found]:
+    """Find what a network attends by, of one kind or of both, in the order of its modules."""
     return [
         Found(path, module, source)
         for path, module in network.named_modules()
         for source in sources_of(module)
-        if source.kind in kinds or not kinds
+        if source.kind == kind or not kind
     ]
 
 

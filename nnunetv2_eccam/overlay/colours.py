@@ -12,21 +12,15 @@ Colour = tuple[float, float, float]
 
 # All colours are of the set that Okabe and Ito designed for every kind of colour vision ("Color Universal
 # Design", jfly.uni-koeln.de/color, 2008).
-ORANGE: Colour = (0.90, 0.62, 0.00)
-SKY_BLUE: Colour = (0.34, 0.71, 0.91)
-BLUISH_GREEN: Colour = (0.00, 0.62, 0.45)
-YELLOW: Colour = (0.94, 0.89, 0.26)
-BLUE: Colour = (0.00, 0.45, 0.70)
-VERMILLION: Colour = (0.84, 0.37, 0.00)
-REDDISH_PURPLE: Colour = (0.80, 0.47, 0.65)
+REFERENCE: Colour = (0.94, 0.89, 0.26)  # yellow
+PREDICTION: Colour = (0.34, 0.71, 0.91)  # sky blue
+TRUE_POSITIVE: Colour = (0.00, 0.62, 0.45)  # bluish green
+FALSE_POSITIVE: Colour = (0.84, 0.37, 0.00)  # vermillion
+FALSE_NEGATIVE: Colour = PREDICTION
 
-REFERENCE = YELLOW
-PREDICTION = SKY_BLUE
-TRUE_POSITIVE = BLUISH_GREEN
-FALSE_POSITIVE = VERMILLION
-FALSE_NEGATIVE = SKY_BLUE
-
-LABELS: tuple[Colour, ...] = (YELLOW, SKY_BLUE, VERMILLION, BLUISH_GREEN, REDDISH_PURPLE, BLUE, ORANGE)
+LABELS: tuple[Colour, ...] = (
+    REFERENCE, PREDICTION, FALSE_POSITIVE, TRUE_POSITIVE, (0.80, 0.47, 0.65), (0.00, 0.45, 0.70), (0.90, 0.62, 0.00)
+)  # fmt: skip
 """Colours of several labels, those that differ most first."""
 
 OPACITY = 0.6
@@ -42,8 +36,10 @@ def colour_labels(
 
     Images are grey values from 0 to 1, (rows, columns), or RGB from 0 to 1, (rows, columns, 3), which is returned.
     """
-    grey = image.ndim == 2
-    picture = np.repeat(image[..., None], 3, axis=2).astype(np.float64) if grey else image.astype(np.float64)
+    picture = np.asarray(image, np.float64)
+    if picture.ndim == 2:
+        picture = np.repeat(picture[..., None], 3, axis=2)
+    picture = picture.copy()
     for label, colour in colours.items():
         mask = labels == label
         picture[mask] = (1 - opacity) * picture[mask] + opacity * np.asarray(colour)

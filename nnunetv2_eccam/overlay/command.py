@@ -4,10 +4,10 @@ r"""Draw each system's result over slices of the images: one row a slice, one co
   nnUNetv2_eccam overlay -o figure.png -i imagesTs --reference labelsTs \
       --system "U-Net=predictions_unet" --system "EC-CaM-UNet=predictions" --cases la_021 la_022
   nnUNetv2_eccam overlay -o errors.pdf -i imagesTs --reference labelsTs --system "EC-CaM-UNet=predictions" \
-      --style errors --slices disagreement --window pancreas --label 1=pancreas --crop 30
+      --style errors --slices disagreement --window pancreas --label 1 --crop 30
 
 Without --reference (unlabelled cases) the predictions alone are drawn. Slices are shown as radiologists look at
-them, in their physical proportions; the picture says so, and which window and which DSC it shows.
+them, in their physical proportions; the picture says so, and which window it shows.
 """
 
 from __future__ import annotations
@@ -49,11 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--style", choices=("contour", "fill", "errors"), default="contour",
         help="contour or fill: each label in its colour; errors: true positives, false positives\n"
         "and false negatives, all labels taken as one (default: contour)")  # fmt: skip
-    add("--label", dest="labels", nargs="+", metavar="N[=NAME]",
-        help="draw these labels only; a name is for the legend (default: all, named as in\n"
-        "dataset.json)")  # fmt: skip
-    add("--dsc", dest="dice_of", choices=("volume", "slice", "none"), default="volume",
-        help="what the DSC above a prediction is computed of (default: volume)")  # fmt: skip
+    add("--label", dest="labels", nargs="+", type=int, metavar="N", help="draw these labels only (default: all)")
     add("--crop", dest="crop_mm", type=float, metavar="MM",
         help="cut out the labels with this margin (default: whole slices)")  # fmt: skip
     add_look(add, "across the largest voxels, in doubt axial")
@@ -84,8 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
             given["reference"] = folder / "labelsTs"
     if given["images"] is None:
         raise UserError("give the images by -i, or a data set of nnUNet_raw by -d")
-    given["systems"] = named_paths(given["systems"], "folder")
-    given["labels"], given["names"] = _labels(given["labels"])
+    given["systems"] = named_paths(given["systems"])
     if given["slices"] not in ("area", "disagreement"):
         given["slices"] = slice_numbers(given["slices"], "none of area, disagreement and numbers from 0")
     for row in write_overlay(Overlay(**given), target):
@@ -96,8 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def named_paths(words: Sequence[str], what: str) -> dict[str, Path]:
-    """Read ``--system NAME=PATH``, once for each column.
+def named_paths(words: Sequence[str]) -> dict[str, Path]:
+    """Read ``--system NAME=FOLDER``, once for each column.
 
     Raises:
         UserError: one has no name or no path, or two have the same name.
@@ -106,7 +101,7 @@ def named_paths(words: Sequence[str], what: str) -> dict[str, Path]:
     for word in words:
         name, found, path = word.partition("=")
         if not (found and name.strip() and path):
-            raise UserError(f'--system {word} has no name or no {what}; give both: --system "NAME={what.upper()}"')
+            raise UserError(f'--system {word} has no name or no folder; give both: --system "NAME=FOLDER"')
         if name in systems:
             raise UserError(f"--system {name} is given twice; each column needs a name of its own")
         systems[name] = Path(path).expanduser()  # which shells leave alone behind a =
@@ -123,16 +118,3 @@ def slice_numbers(word: str, needed: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise UserError(f"--slices {word} is {needed}, as 12,40")
     return tuple(dict.fromkeys(int(part) for part in parts))
-
-
-def _labels(words: Sequence[str] | None) -> tuple[tuple[int, ...] | None, dict[int, str]]:
-    """Read ``--label N`` and ``N=NAME``: the labels, and the names of those that have one."""
-    if words is None:
-        return None, {}
-    names: dict[int, str] = {}
-    for word in words:
-        number, _, name = word.partition("=")
-        if not number.isdecimal() or int(number) == 0:
-            raise UserError(f"--label {word} is not a label; they are whole numbers from 1, as 1 or 1=liver")
-        names[int(number)] = name or names.get(int(number), "")
-    return tuple(names), {number: name for number, name in names.items() if name}

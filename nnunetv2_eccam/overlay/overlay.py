@@ -8,22 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.overlay.drawing import write_rows
-from nnunetv2_eccam.overlay.files import (
-    cases_of_images,
-    find_image,
-    find_mask,
-    holds_hu,
-    is_computed_tomography,
-    label_names,
-)
-from nnunetv2_eccam.overlay.page import PAGE_WIDTH_MM, check_target
-from nnunetv2_eccam.overlay.rows import CaseFiles, Row, rows_of_case
+from nnunetv2_eccam.overlay.cases import find_files, is_computed_tomography, label_names
+from nnunetv2_eccam.overlay.drawing import draw
+from nnunetv2_eccam.overlay.page import PAGE_WIDTH_MM, check_target, save_figure
+from nnunetv2_eccam.overlay.rows import Row, rows_of_case
 from nnunetv2_eccam.overlay.window import parse_window
-from nnunetv2_eccam.volumes import list_volumes
-
-MOST_ROWS = 8
-"""How many rows a picture gets of cases that nobody named."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +30,11 @@ class Overlay:
         per_case: slices of each case, unless they are numbered.
         plane: axial, coronal or sagittal; None: across the largest voxels, in doubt axial.
         channel: of the images; None: the colours of photographs, of all else channel 0.
-        window: words as on the command line, see :func:`~nnunetv2_eccam.overlay.window.parse_window`.
+        window: words as on the command line, see :func:`~nnunetv2_eccam.overlay.window.parse_window`; None: see
+            :func:`~nnunetv2_eccam.overlay.window.shown_voxels`.
         style: ``contour`` or ``fill`` for labels, ``errors`` for hits, false alarms and misses; the last takes all
             labels that are drawn as one.
         labels: labels that are drawn; None: all.
-        names: what labels are called; those not named are called as in dataset.json.
-        dice_of: what the DSC above a prediction is computed of: ``volume``, ``slice`` or ``none``.
         crop_mm: cut out what is at most so far from the labels; None: whole slices.
         width_mm: the picture's width at most.
         dpi: pixels per inch, of the images in SVG and PDF too.
@@ -63,8 +51,6 @@ class Overlay:
     window: Sequence[str] | None = None
     style: Literal["contour", "fill", "errors"] = "contour"
     labels: Sequence[int] | None = None
-    names: Mapping[int, str] = field(default_factory=dict)
-    dice_of: Literal["volume", "slice", "none"] = "volume"
     crop_mm: float | None = None
     width_mm: float = PAGE_WIDTH_MM
     dpi: int = 300
@@ -104,6 +90,8 @@ class Overlay:
             raise UserError(f"--channel {self.channel} is not a channel; they are counted from 0")
         if self.labels is not None and min(self.labels, default=0) < 1:
             raise UserError("--label: labels are whole numbers from 1; 0 is the background")
+        if self.window is not None:
+            parse_window(self.window)
 
 
 def write_overlay(options: Overlay, target: Path) -> list[Row]:
@@ -120,52 +108,9 @@ def write_overlay(options: Overlay, target: Path) -> list[Row]:
     """
     check_target(target)
     options.check()
-    parse_window(options.window)
     files = find_files(options)
     is_ct = is_computed_tomography(options.images, options.channel or 0)
-    window = parse_window(options.window, is_ct and holds_hu(files[0].image))
-    names = {**label_names([*options.masks, options.images]), **options.names}
-    rows = [row for each in files for row in rows_of_case(each, options, window)]
-    write_rows(rows, options, names, target)
+    names = label_names([*options.masks, options.images])
+    rows = [row for each in files for row in rows_of_case(each, options, is_ct)]
+    save_figure(lambda: draw(rows, options, names), target)
     return rows
-
-
-def find_files(options: Overlay) -> list[CaseFiles]:
-    """Find all files of all cases, before any is read.
-
-    Raises:
-        UserError: one is missing, or there are more cases than one picture holds and none was named.
-    """
-    return [
-        CaseFiles(
-            case,
-            find_image(options.images, case, options.channel or 0),
-            None if options.reference is None else find_mask(options.reference, case, "reference"),
-            {name: find_mask(source, case, name) for name, source in options.systems.items()},
-        )
-        for case in _cases(options)
-    ]
-
-
-def _cases(options: Overlay) -> list[str]:
-    """Name the cases: those asked for, else those that every folder has."""
-    cases = list(dict.fromkeys(options.cases or cases_of_images(options.images, options.channel or 0)))
-    if options.cases is None:
-        for folder in options.masks:
-            if folder.is_dir():
-                present = list_volumes(folder).files
-                cases = [case for case in cases if case in present]
-    if not cases:
-        masks = ", ".join(map(str, options.masks))
-        what = f"image of channel {options.channel or 0} in {options.images}"
-        raise UserError(f"no {what} has its mask in each of {masks}")
-    single = [source for source in (*options.masks, options.images) if source.is_file()]
-    if single and len(cases) > 1:
-        raise UserError(f"{single[0]} is the file of a single case, but there are {len(cases)}; name one with --cases")
-    per_case = options.per_case if isinstance(options.slices, str) else len(options.slices)
-    if options.cases is None and len(cases) > 1 and len(cases) * per_case > MOST_ROWS:
-        raise UserError(
-            f"{len(cases)} cases are in all folders, more than a picture holds; name some with --cases: "
-            f"{' '.join(cases)}"
-        )
-    return cases

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +14,20 @@ import numpy.typing as npt
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import saved
-from nnunetv2_eccam.overlay.view import OPPOSITE, View
+from nnunetv2_eccam.overlay.view import View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import LayoutEngine
 
 MM_PER_INCH = 25.4
 PAGE_WIDTH_MM = 182.0
 """Both columns of a page of the IEEE's transactions, the paper's journal."""
-WIDEST_PANEL, TALLEST_PANEL, LOWEST_PANEL = 2.36, 2.0, 0.55
-"""How wide a panel is at most, inches; how high at most, over its width; how high at least, inches, since the names of
-its case and slice stand beside it."""
+NARROWEST_PANEL, WIDEST_PANEL = 0.5, 2.36
+"""How wide a panel is, inches."""
+TALLEST_PANEL, LOWEST_PANEL = 2.0, 0.55
+"""How high a panel is at most, over its width; and at least, inches, since the names of its case and slice stand beside
+it."""
 ROW_NAMES = 0.36
 """Inches left of the panels."""
 
@@ -35,7 +36,8 @@ HEADER, FIGURES, LEGEND, NOTES = 8.0, 6.5, 7.0, 6.0
 LETTER = 0.62
 """Width of a letter over the size of the type, rather too wide than too narrow."""
 
-FORMATS: Mapping[str, Mapping[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+OPPOSITE = {"R": "L", "A": "P", "S": "I"}
+FORMATS: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Endings of pictures, and the metadata left out of each, so that the same input gives the same file."""
 
 
@@ -48,14 +50,12 @@ class Page:
         panels: (rows, columns) of axes.
         ratios: height over width of each row's panels.
         footer: axes of no height below the panels, for a legend.
-        layout: matplotlib's, which makes room for all text.
     """
 
     figure: Figure
     panels: npt.NDArray[Any]
     ratios: list[float]
     footer: Axes
-    layout: LayoutEngine
 
     def begin_row(self, row: int, view: View, image: npt.NDArray[Any], case: str, number: int) -> npt.NDArray[Any]:
         """Show a slice in a row's first panel, with its name, directions and scale, and give the row's panels."""
@@ -68,22 +68,30 @@ class Page:
 
     def finish(self, notes: Sequence[str]) -> Figure:
         """Write sentences below, and give the page the height at which every panel has its proportions."""
-        self.figure.supxlabel("\n".join(notes), fontsize=NOTES, color="0.25", wrap=True, parse_math=False)
-        for _ in range(2 if self.figure.axes[-1] is not self.footer else 1):  # a colour bar grows with the page
-            self.layout.execute(self.figure)
-            width, height = self.figure.get_size_inches()
+        figure: Any = self.figure
+        figure.supxlabel("\n".join(notes), fontsize=NOTES, color="0.25", wrap=True, parse_math=False)
+        for _ in range(1 if figure.axes[-1] is self.footer else 2):  # a colour bar grows with the page
+            figure.get_layout_engine().execute(figure)
+            width, height = figure.get_size_inches()
             cells = [panel.get_position(original=True) for panel in self.panels[:, 0]]
             wanted = sum(cell.width * width * ratio for cell, ratio in zip(cells, self.ratios, strict=True))
-            self.figure.set_figheight(height + wanted - sum(cell.height * height for cell in cells))
+            figure.set_figheight(height + wanted - sum(cell.height * height for cell in cells))
         return self.figure
 
 
 def new_page(titles: Sequence[str], ratios: Sequence[float], width_mm: float, dpi: int) -> Page:
-    """Begin a page, at most so wide; ``ratios`` are height over width of what each row shows, both in mm."""
+    """Begin a page, at most so wide; ``ratios`` are height over width of what each row shows, both in mm.
+
+    Raises:
+        UserError: it is too narrow for so many columns.
+    """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     panel = min((width_mm / MM_PER_INCH - ROW_NAMES) / len(titles), WIDEST_PANEL)
+    if panel < NARROWEST_PANEL:
+        needed = math.ceil((len(titles) * NARROWEST_PANEL + ROW_NAMES) * MM_PER_INCH)
+        raise UserError(f"--width {width_mm:g} is too narrow for {len(titles)} columns; give {needed} mm or more")
     heights = [max(min(ratio, TALLEST_PANEL), LOWEST_PANEL / panel) for ratio in ratios]
     size = (ROW_NAMES + len(titles) * panel, 1 + sum(heights) * panel)
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
@@ -92,15 +100,13 @@ def new_page(titles: Sequence[str], ratios: Sequence[float], width_mm: float, dp
     panels = np.array([[figure.add_subplot(grid[row, column]) for column in range(len(titles))]
                        for row in range(len(heights))])  # fmt: skip
     for each in panels.flat:
-        each.set_xticks([])
-        each.set_yticks([])
+        each.set(xticks=[], yticks=[], anchor="N")  # of a flat slice too, the figure stands right above
         each.spines[:].set_visible(False)
-        each.set_anchor("N")  # of a flat slice too, the figure stands right above
     for each, title in zip(panels[0], titles, strict=True):
         each.set_title(fitted(title, panel, HEADER), fontsize=HEADER, parse_math=False, pad=4)
     footer = figure.add_subplot(grid[-1, :])
     footer.set_axis_off()
-    return Page(figure, panels, heights, footer, layout)
+    return Page(figure, panels, heights, footer)
 
 
 def fitted(text: str, inches: float, points: float) -> str:
@@ -109,9 +115,10 @@ def fitted(text: str, inches: float, points: float) -> str:
     return "\n".join(textwrap.wrap(text, letters, break_on_hyphens=False)) or text
 
 
-def show(panel: Axes, view: View, pixels: npt.NDArray[Any]) -> None:
+def show(panel: Axes, view: View, pixels: npt.NDArray[Any], **how: Any) -> None:
     """Show grey values or colours; matplotlib smooths where it has fewer pixels than the slice, and only there."""
-    panel.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="antialiased", aspect=view.aspect)
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
+    panel.imshow(pixels, **(how or grey), interpolation="antialiased", aspect=view.aspect)
 
 
 def write_above(panel: Axes, text: str) -> None:
@@ -125,12 +132,10 @@ def outline(panel: Axes, mask: npt.NDArray[np.bool_], colour: Any, width: float)
     if not mask.any():
         return
     rows, columns = mask.shape
-    limits = panel.get_xlim(), panel.get_ylim()
-    padded = np.pad(mask.astype(np.float64), 1)
+    limits = {"xlim": panel.get_xlim(), "ylim": panel.get_ylim()}
     x, y = np.arange(-1, columns + 1), np.arange(-1, rows + 1)
-    panel.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=width, zorder=2)
-    panel.set_xlim(limits[0])
-    panel.set_ylim(limits[1])
+    panel.contour(x, y, np.pad(mask.astype(float), 1), levels=[0.5], colors=[colour], linewidths=width, zorder=2)
+    panel.set(**limits)
 
 
 def mark_directions(panel: Axes, view: View, shape: Sequence[int], inches: float) -> None:
@@ -143,15 +148,14 @@ def mark_directions(panel: Axes, view: View, shape: Sequence[int], inches: float
 
     height = inches * shape[0] * view.aspect / shape[1]
     edge = [withStroke(linewidth=1.5, foreground="black")]
-    left, top = view.sides
-    places = [(left, 0, 0.5, "left", "center"), (OPPOSITE.get(left), 1, 0.5, "right", "center"),
-              (top, 0.5, 1, "center", "top"), (OPPOSITE.get(top), 0.5, 0, "center", "bottom")]  # fmt: skip
-    for letter, x, y, across, along in places[: 4 if height > LOWEST_PANEL / 2 else 2]:
-        if letter:
-            panel.annotate(
-                letter, (x, y), (6 * (0.5 - x), 6 * (0.5 - y)), xycoords="axes fraction", textcoords="offset points",
-                ha=across, va=along, color="white", fontsize=FIGURES, path_effects=edge,
-            )  # fmt: skip
+    places = [(0, 0.5, "left", "center"), (1, 0.5, "right", "center"),
+              (0.5, 1, "center", "top"), (0.5, 0, "center", "bottom")]  # fmt: skip
+    letters = [letter for side in view.sides for letter in (side, OPPOSITE[side])]
+    for letter, (x, y, across, along) in zip(letters, places[: 4 if height > LOWEST_PANEL / 2 else 2], strict=False):
+        panel.annotate(
+            letter, (x, y), (6 * (0.5 - x), 6 * (0.5 - y)), xycoords="axes fraction", textcoords="offset points",
+            ha=across, va=along, color="white", fontsize=FIGURES, path_effects=edge,
+        )  # fmt: skip
     if not view.in_mm or height < LOWEST_PANEL:
         return
     # 1, 2 or 5 times a power of ten millimetres, at most a quarter of the slice.
@@ -164,20 +168,6 @@ def mark_directions(panel: Axes, view: View, shape: Sequence[int], inches: float
     for part in (bar.size_bar.get_children()[0], bar.txt_label.get_children()[0]):
         part.set_path_effects(edge)
     panel.add_artist(bar)
-
-
-@contextmanager
-def plain_settings() -> Iterator[None]:
-    """Draw by matplotlib's defaults, whatever the user's own settings are (TeX would read names as its commands)."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        # Journals ask for fonts that are embedded as outlines; text in an SVG stays text, which can be edited.
-        matplotlib.rcParams.update(
-            {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam", "font.family": "sans-serif"}
-        )
-        yield
 
 
 def check_target(target: Path) -> None:
@@ -194,12 +184,21 @@ def check_target(target: Path) -> None:
         raise UserError(f"{target} is a folder; give the name of a file")
 
 
-def save_figure(figure: Figure, target: Path) -> None:
-    """Write a figure, in the format of the target's ending, whole or not at all.
+def save_figure(draw: Callable[[], Figure], target: Path) -> None:
+    """Draw a figure and write it, in the format of the target's ending, whole or not at all.
+
+    matplotlib's defaults hold, whatever the user's own settings are (TeX would read names as its commands).
 
     Raises:
         UserError: the file cannot be written.
     """
+    import matplotlib
+
     ending = target.suffix.lower()
-    with saved(target) as partial:
-        figure.savefig(partial, format=ending[1:], dpi=figure.dpi, metadata=FORMATS[ending])
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        # Journals ask for fonts that are embedded as outlines; text in an SVG stays text, which can be edited.
+        matplotlib.rcParams.update({"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam"})
+        figure = draw()
+        with saved(target) as partial:
+            figure.savefig(partial, format=ending[1:], dpi=figure.dpi, metadata=FORMATS[ending])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import find_objects
 
+from nnunetv2_eccam.overlay.cases import CaseFiles
 from nnunetv2_eccam.overlay.view import View, view_of
-from nnunetv2_eccam.overlay.window import AsStored, Choice, shown_voxels
+from nnunetv2_eccam.overlay.window import shown_voxels
 from nnunetv2_eccam.volumes import check_same_grid, read_image, read_labels
 
 if TYPE_CHECKING:
@@ -19,15 +21,6 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[Any]
 """Whole numbers, 0 is background."""
-
-
-class CaseFiles(NamedTuple):
-    """The files of one case: its image, its true mask (None: unlabelled), and each system's prediction."""
-
-    case: str
-    image: Path
-    reference: Path | None
-    systems: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -38,27 +31,22 @@ class Row:
         case: the case's name.
         number: the slice's number along the file's axis, from 0.
         view: how it is looked at.
-        window: how intensities became grey or colours.
+        window: how intensities became grey or colours, in words.
         image: grey values from 0 to 1, or colours, (rows, columns, 3).
         reference: the true labels, or None.
         predictions: the labels of each system, by its name.
-        dice: each system's DSC, of the slice or of the volume as was asked; None where it is not defined, since
-            both masks are empty. Without a reference, or where none was asked for, there is no entry.
+        dice: each system's DSC of the whole volume; None where it is not defined, since both masks are empty. Without
+            a reference there is no entry.
     """
 
     case: str
     number: int
     view: View
-    window: Choice
+    window: str
     image: npt.NDArray[np.float32]
     reference: Labels | None
     predictions: Mapping[str, Labels]
     dice: Mapping[str, float | None]
-
-    @property
-    def masks(self) -> list[Labels]:
-        """The reference, if there is one, and the predictions."""
-        return [*([] if self.reference is None else [self.reference]), *self.predictions.values()]
 
     @property
     def slice_name(self) -> str:
@@ -66,16 +54,15 @@ class Row:
         return f"{self.view.plane} slice {self.number}" if self.view.numbered else ""
 
 
-def rows_of_case(files: CaseFiles, options: Overlay, window: Choice) -> list[Row]:
+def rows_of_case(files: CaseFiles, options: Overlay, is_ct: bool = False) -> list[Row]:
     """Read a case and give the slices that are shown of it, in the order of the body or of the numbers asked for.
-
-    The window is that of grey values; photographs keep their colours unless one was asked for.
 
     Raises:
         UserError: a file is missing, damaged or on another grid, or a number is not that of a slice.
     """
     image = read_image(files.image)
-    voxels, view = shown_voxels(image, options.channel), view_of(image, options.plane)
+    voxels, window, description = shown_voxels(image, options.channel, options.window, is_ct)
+    view = view_of(image, options.plane)
 
     def labels_of(path: Path) -> Labels:
         mask = read_labels(path)
@@ -89,20 +76,17 @@ def rows_of_case(files: CaseFiles, options: Overlay, window: Choice) -> list[Row
         chosen = choose_slices(score(reference, list(predictions.values())), options.per_case)
     else:
         chosen = view.indices(options.slices)
-    choice = AsStored() if voxels.ndim == 4 and options.window is None else window
-    fixed, shown = choice.window(voxels), view.stack(voxels)
-    figures = _dice_of_each(reference, predictions, options)
-    rows = []
+    labels = (1,) if options.merged else options.labels
+    figures = {} if reference is None else {name: dice(reference, each, labels) for name, each in predictions.items()}
+    shown, rows = view.stack(voxels), []
     for index in chosen:
         masks = [stack[index] for stack in (reference, *predictions.values()) if stack is not None]
         cut = crop_window(masks, view.pixel_mm, options.crop_mm)
         # Copies, since views would keep the whole volumes in memory.
         true = None if reference is None else reference[index][cut].copy()
         predicted = {name: stack[index][cut].copy() for name, stack in predictions.items()}
-        rows.append(Row(
-            files.case, view.file_number(index), view, choice, fixed.scaled(shown[index][cut]), true, predicted,
-            _dice_of_each(true, predicted, options) if options.dice_of == "slice" else figures,
-        ))  # fmt: skip
+        picture = window.scaled(shown[index][cut])
+        rows.append(Row(files.case, view.file_number(index), view, description, picture, true, predicted, figures))
     return rows
 
 
@@ -111,9 +95,9 @@ def crop_window(masks: Sequence[Labels], pixel_mm: Sequence[float], margin_mm: f
     somewhere = np.any([mask > 0 for mask in masks], axis=0)
     if margin_mm is None or not somewhere.any():
         return (slice(None), slice(None))
-    ends = [np.flatnonzero(somewhere.any(axis=1 - axis))[[0, -1]] for axis in (0, 1)]
     margins = [int(np.ceil(margin_mm / mm)) for mm in pixel_mm]
-    return tuple(slice(max(0, int(a) - n), int(b) + 1 + n) for (a, b), n in zip(ends, margins, strict=True))
+    (box,) = find_objects(somewhere.astype(np.uint8))
+    return tuple(slice(max(0, part.start - n), part.stop + n) for part, n in zip(box, margins, strict=True))
 
 
 def dice(reference: Labels, prediction: Labels, labels: Sequence[int] | None = None) -> float | None:
@@ -153,10 +137,9 @@ def choose_slices(scores: npt.NDArray[Any], count: int) -> list[int]:
     Returns:
         ``count`` indices of slices, or all, from low to high.
     """
-    scored = np.flatnonzero(scores > 0)
     middle = float(np.flatnonzero(scores == scores.max()).mean())
     order = sorted(range(len(scores)), key=lambda index: (-int(scores[index]), abs(index - middle), index))
-    gap = max(1, (len(scored) // count + 1) // 2)
+    gap = max(1, (int(np.count_nonzero(scores)) // count + 1) // 2)
     chosen: list[int] = []
     for index in order:
         if len(chosen) < count and scores[index] > 0 and all(abs(index - other) >= gap for other in chosen):
@@ -173,12 +156,3 @@ def _selected(voxels: Labels, options: Overlay) -> Labels:
     if options.merged:
         table = (table > 0).astype(np.uint8)
     return np.asarray(table[voxels])
-
-
-def _dice_of_each(
-    reference: Labels | None, predictions: Mapping[str, Labels], options: Overlay
-) -> dict[str, float | None]:
-    if reference is None or options.dice_of == "none":
-        return {}
-    labels = (1,) if options.merged else options.labels
-    return {name: dice(reference, prediction, labels) for name, prediction in predictions.items()}

@@ -21,9 +21,6 @@ from nnunetv2_eccam.volumes import Volume
 PLANES = ("sagittal", "coronal", "axial")
 """The plane of slices across each axis of the body: right, anterior, superior."""
 
-OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
-"""Each side of the body and the opposite one."""
-
 CLEARLY_LARGER = 1.05
 """How much larger than both others the voxels along an axis must be for it to decide the slices."""
 
@@ -45,8 +42,8 @@ class View:
         path: the image's file, for messages.
         plane: axial, coronal or sagittal.
         pixel_mm: height and width of a pixel.
-        sides: letters of the body's side at the left and at the top edge; two empty ones where the file does not
-            say where the patient is.
+        sides: letters of the body's side at the left and at the top edge; empty where the file does not say where the
+            patient is.
         oblique_degrees: the largest angle between a voxel axis and the axis of the body that it stands for.
         turns: nibabel's notation of the grid's orientation: for each axis of the file the body's, and its direction.
         slices: how many there are.
@@ -57,7 +54,7 @@ class View:
     path: Path
     plane: str
     pixel_mm: tuple[float, float]
-    sides: tuple[str, str]
+    sides: str
     oblique_degrees: float
     turns: npt.NDArray[np.float64]
     slices: int
@@ -70,14 +67,9 @@ class View:
         return self.pixel_mm[0] / self.pixel_mm[1]
 
     @property
-    def file_axis(self) -> int:
-        """The file's axis, 0 for x, along which the slices follow each other."""
-        return int(np.flatnonzero(self.turns[:, 0] == PLANES.index(self.plane))[0])
-
-    @property
     def description(self) -> str:
         """How these slices are looked at, for the legend."""
-        if not self.sides[0]:
+        if not self.sides:
             return "Shown as stored: the files do not say where the patient is"
         text = f"{self.plane.capitalize()} slices, {SEEN_FROM[self.plane]}"
         if self.oblique_degrees < OBLIQUE_DEGREES:
@@ -100,7 +92,8 @@ class View:
 
     def file_number(self, index: int) -> int:
         """Give a slice's number along the file's axis, from 0, from its index in the stack (or the reverse)."""
-        return self.slices - 1 - index if self.turns[self.file_axis, 1] < 0 else index
+        directions = dict(self.turns.tolist())
+        return self.slices - 1 - index if directions[PLANES.index(self.plane)] < 0 else index
 
     def indices(self, numbers: Iterable[int]) -> list[int]:
         """Give the indices in the stack of slices by their numbers in the file.
@@ -139,20 +132,16 @@ def view_of(image: Volume, plane: str | None = None) -> View:
     file_axes = [int(axis) for axis in np.argsort(turns[:, 0])]
     spacing = [image.spacing[axis] for axis in file_axes]
     shape = [image.shape[axis] for axis in file_axes]
-    cosines = np.abs(np.diagonal(image.affine[:3, file_axes])) / spacing
-    if not image.oriented:
-        across = 2
-    elif plane is not None:
-        across = PLANES.index(plane)
-    else:
-        across = _slice_axis(shape, spacing)
+    cosine = float((np.abs(np.diagonal(image.affine[:3, file_axes])) / spacing).min())
+    across = PLANES.index(plane) if plane is not None else _slice_axis(shape, spacing)
+    across = across if image.oriented else 2
     left, top = (axis for axis in range(3) if axis != across)
     return View(
         path=image.path,
         plane=PLANES[across],
         pixel_mm=(spacing[top], spacing[left]),
-        sides=("RAS"[left], "RAS"[top]) if image.oriented else ("", ""),
-        oblique_degrees=float(np.degrees(np.arccos(min(1.0, cosines.min())))) if image.oriented else 0.0,
+        sides="RAS"[left] + "RAS"[top] if image.oriented else "",
+        oblique_degrees=float(np.degrees(np.arccos(min(1.0, cosine)))) if image.oriented else 0.0,
         turns=turns,
         slices=shape[across],
         numbered=not image.flat,
@@ -161,9 +150,8 @@ def view_of(image: Volume, plane: str | None = None) -> View:
 
 
 def _slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
-    single = [axis for axis in range(3) if shape[axis] == 1]
-    if len(single) == 1:
-        return single[0]
+    if list(shape).count(1) == 1:
+        return list(shape).index(1)
     # Thin-sliced CT has the same, larger spacing along two axes: then none of them is where slices were taken.
-    *_, second, largest = sorted(range(3), key=lambda axis: spacing[axis])
+    _, second, largest = sorted(range(3), key=lambda axis: spacing[axis])
     return largest if spacing[largest] > CLEARLY_LARGER * spacing[second] else 2

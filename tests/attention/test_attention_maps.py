@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 import unet_plans
 from attention_models import Plan, slices_first, write_model, write_spot
+from monai.visualize import GradCAM
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
@@ -18,17 +19,15 @@ from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
 from nnunetv2_eccam.architectures.from_plans import build_network
 from nnunetv2_eccam.attention import sources
 from nnunetv2_eccam.attention.case import TrainedModel
-from nnunetv2_eccam.attention.class_activation import ClassActivation, deepest_layer
-from nnunetv2_eccam.attention.geometry import MapGeometry
-from nnunetv2_eccam.attention.hooks import record
+from nnunetv2_eccam.attention.class_activation import class_activation, deepest_layer
+from nnunetv2_eccam.attention.geometry import NetworkMaps
+from nnunetv2_eccam.attention.hooks import Call, record
 from nnunetv2_eccam.attention.maps import attention_volumes, channel_weights, tile_maps
 from nnunetv2_eccam.attention.picture import rows_of_image
-from nnunetv2_eccam.attention.sources import Call, Pairs, Source, find_attention, find_sources, sources_of
-from nnunetv2_eccam.attention.tiles import merged
+from nnunetv2_eccam.attention.sources import Source, attended, find_attention, find_sources, sources_of
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.overlay.view import view_of
-from nnunetv2_eccam.overlay.window import Window
 from nnunetv2_eccam.volumes import read_image, read_labels
 
 CPU = torch.device("cpu")
@@ -42,65 +41,46 @@ def network(conv_op=nn.Conv2d, seed=0, **switches) -> ECCaMUNet:
     return made.eval()
 
 
-def whole_map(features: torch.Tensor, scale: float) -> torch.Tensor:
-    """S of eq. 9 as it is written, in double precision, (B, N, N)."""
-    matrix = features.double().flatten(2)
-    return (matrix.transpose(1, 2) @ matrix * scale).softmax(2)
-
-
-# ---- the map between positions ----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [(5, 7), (3, 4, 5)])
-@pytest.mark.parametrize("scale", [1.0, 0.25])
 @pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
-def test_columns_and_rows_of_the_map_that_is_never_held(size, scale, at_once):
+def test_columns_of_the_map_that_is_never_held(size, at_once):
     features = torch.randn(2, 16, *size)
-    expected = whole_map(features, scale)
-    count = expected.shape[1]
-    found = Pairs(features, features, scale).attended(values_at_once=at_once)
+    matrix = features.double().flatten(2)
+    expected = (matrix.transpose(1, 2) @ matrix * 0.25).softmax(2).sum(1)  # S of eq. 9 as it is written
+    found = attended(features, features, 0.25, at_once)
     assert found.shape == (2, *size)
-    torch.testing.assert_close(found.flatten(1).double(), expected.sum(1), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found.mean(list(range(1, found.ndim))), torch.ones(2))
-    position = [n // 2 for n in size]
-    row = int(np.ravel_multi_index(position, size))
-    torch.testing.assert_close(
-        Pairs(features, features, scale).attended(position).flatten(1).double(),
-        expected[:, row] * count, rtol=1e-5, atol=1e-6,
-    )  # fmt: skip
+    torch.testing.assert_close(found.flatten(1).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.flatten(1).mean(1), torch.ones(2))
 
 
 def test_half_precision_does_not_overflow():
     features = 60 * torch.ones(1, 128, 4, 4, dtype=torch.half)
-    torch.testing.assert_close(Pairs(features, features, 1.0).attended(), torch.ones(1, 4, 4))
+    torch.testing.assert_close(attended(features, features, 1.0), torch.ones(1, 4, 4))
     features = torch.randn(1, 64, 5, 5)
-    pairs = Pairs(features, features, 0.2)
-    expected = pairs.attended(), pairs.attended((1, 2))
+    expected = attended(features, features, 0.2)
     with torch.autocast("cpu", torch.bfloat16):  # as the network's, on a GPU
-        found = pairs.attended(), pairs.attended((1, 2))
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+        assert torch.equal(attended(features, features, 0.2), expected)
+
+
+def read_from(module, *inputs):
+    (source,) = sources_of(module)
+    return source.read(Call(module, inputs, module(*inputs)))
 
 
 @pytest.mark.parametrize("scale", [1.0, "1/sqrt(C)"])
 def test_what_is_read_from_sc_is_the_map_by_which_it_gathers(scale):
-    module, features, values = SpatialCorrelation(scale), torch.randn(1, 9, 4, 6), torch.randn(1, 9, 4, 6)
-    output = module(features, values)
-    (source,) = sources_of(module)
-    pairs = source.read(Call(module, (features, values), output))
-    rows = torch.stack(
-        [pairs.attended((n // 6, n % 6)).flatten() / 24 for n in range(24)]
-    )  # (positions, positions)
-    torch.testing.assert_close((rows @ values.flatten(2)[0].T).T.reshape(output.shape), output)
+    module, features = SpatialCorrelation(scale), torch.randn(1, 9, 4, 6)
+    # Position i gathers one-hot values, so what it gives is its row of S.
+    values = torch.eye(24).reshape(1, 24, 4, 6)
+    rows = module(features, values)[0].flatten(1)  # (attended, attending)
+    torch.testing.assert_close(read_from(module, features, values)[0].flatten(), rows.sum(1))
 
 
 def test_what_is_read_from_da_nets_position_attention_is_its_map():
     torch.manual_seed(0)
     module, features = PositionAttention(16), torch.randn(2, 16, 5, 4)
-    (source,) = sources_of(module)
-    pairs = source.read(Call(module, (features,), module(features)))
-    torch.testing.assert_close(pairs.attended((3, 2)) / 20, module.attention_map(features, (3, 2)))
     every = sum(module.attention_map(features, (y, x)) for y in range(5) for x in range(4))
-    torch.testing.assert_close(pairs.attended(), every)
+    torch.testing.assert_close(read_from(module, features), every)
 
 
 def test_a_subclass_is_read_as_its_class_and_others_can_be_registered(monkeypatch):
@@ -117,9 +97,6 @@ def test_a_subclass_is_read_as_its_class_and_others_can_be_registered(monkeypatc
     assert sources_of(Squeeze())[0].name == "own"
 
 
-# ---- hooks --------------------------------------------------------------------------------------------
-
-
 def hooks_of(module: nn.Module) -> list[int]:
     return [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()]
 
@@ -128,14 +105,13 @@ def test_hooks_leave_the_network_as_it_was():
     made, tile = network(), torch.randn(1, 1, 16, 20)
     with torch.no_grad():
         before, state = made(tile), {name: value.clone() for name, value in made.state_dict().items()}
-    hooks = hooks_of(made)
-    geometry = MapGeometry(made, (16, 20), 1, CPU)
-    tile_maps(made, tile, find_sources(made, "positions", "pairs"), geometry)
-    tile_maps(made, tile, find_attention(made), geometry)
-    ClassActivation(made, deepest_layer(made, (16, 20), 1, CPU), 1, True, geometry)(tile)
+    known = NetworkMaps(made, (16, 20), 1, CPU)
+    tile_maps(made, tile, find_sources(made, "positions"), known)
+    tile_maps(made, tile, find_attention(made), known)
+    class_activation(made, tile, deepest_layer(made, known), 1, True)
     with torch.no_grad():
         assert torch.equal(made(tile), before)
-    assert hooks_of(made) == hooks == [0] * len(hooks)
+    assert not any(hooks_of(made))
     assert all(torch.equal(value, state[name]) for name, value in made.state_dict().items())
     assert all(parameter.grad is None for parameter in made.parameters())
 
@@ -151,7 +127,7 @@ def test_hooks_are_gone_after_an_error():
     with pytest.raises(RuntimeError):  # the network's own: one channel too many
         record(made, torch.randn(1, 2, 16, 20), [(made.bottleneck, lambda call: 0)])
     with pytest.raises(RuntimeError):
-        MapGeometry(made, (16, 20), 2, CPU)
+        NetworkMaps(made, (16, 20), 2, CPU)
     assert not any(hooks_of(made))
 
 
@@ -174,29 +150,25 @@ def test_a_module_that_is_not_called_is_named():
 def test_attention_is_found_at_whichever_stages_of_whichever_plan_it_sits(residual):
     stages = {"attention_stages": [2, 3]}
     made = build_network(unet_plans.plan(4, residual=residual), (32, 32), 1, 2, False, stages).eval()
-    found, tile = find_sources(made, "positions", "pairs"), torch.randn(1, 1, 32, 32)
+    found, tile = find_sources(made, "positions"), torch.randn(1, 1, 32, 32)
     assert [each.source.name for each in found] == ["CoA", "SC", "CoA", "SC"]
-    geometry = MapGeometry(made, (32, 32), 1, CPU)
-    both = tile_maps(made, tile, found, geometry)
-    alone = [tile_maps(made, tile, found[at : at + 2], geometry) for at in (0, 2)]
+    known = NetworkMaps(made, (32, 32), 1, CPU)
+    both = tile_maps(made, tile, found, known)
+    alone = [tile_maps(made, tile, found[at : at + 2], known) for at in (0, 2)]
     torch.testing.assert_close(both, (alone[0] + alone[1]) / 2)
     assert not torch.equal(alone[0], alone[1])
-    assert deepest_layer(made, (32, 32), 1, CPU) == "bottleneck"
+    assert deepest_layer(made, known) == "bottleneck"
 
 
-def test_da_net_summed_and_seen_from_a_point():
+def test_da_net_on_a_tile_that_it_pads():
     made, tile = DANet(1, 2, "resnet18").eval(), torch.randn(1, 1, 44, 48)  # padded to 48
-    found, geometry = find_sources(made, "pairs"), MapGeometry(made, (44, 48), 1, CPU)
+    found, known = find_sources(made, "positions"), NetworkMaps(made, (44, 48), 1, CPU)
     assert [each.path for each in found] == ["position_attention"]
-    assert geometry.stride_and_start((6, 6)) == ((8, 8), (0, 0))
-    for point in (None, (20, 33)):
-        maps = tile_maps(made, tile, found, geometry, point)
-        assert maps.shape == (1, 1, 44, 48)
-        assert float(maps.mean()) == pytest.approx(1, abs=0.3)
-    assert deepest_layer(made, (48, 48), 1, CPU) == "classifier.0"  # both attentions together
-
-
-# ---- where positions are ----------------------------------------------------------------------------
+    assert known.places((6, 6)) == ((8, 8), (0, 0))
+    maps = tile_maps(made, tile, found, known)
+    assert maps.shape == (1, 1, 44, 48)
+    assert float(maps.mean()) == pytest.approx(1, abs=0.3)
+    assert deepest_layer(made, known) == "classifier.0"  # both attentions together
 
 
 def impulse_centre(made: nn.Module, module: nn.Module, size, position) -> list[float]:
@@ -223,7 +195,7 @@ def test_a_position_is_where_its_receptive_field_is_centred(downsampling, stride
         spatial_correlation=False, multi_scale=False, enhanced_convolution=False,
     ).eval()  # fmt: skip
     size = (64, 64)
-    geometry = MapGeometry(made, size, 1, CPU)
+    known = NetworkMaps(made, size, 1, CPU)
     with torch.no_grad():
         map_size = made.encoder(torch.zeros(1, 1, *size))[-1].shape[2:]
     position = [n // 2 for n in map_size]
@@ -233,24 +205,23 @@ def test_a_position_is_where_its_receptive_field_is_centred(downsampling, stride
                 if isinstance(child, nn.MaxPool2d):
                     setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride))
     expected = impulse_centre(made, made.bottleneck, size, position)
-    strides, starts = geometry.stride_and_start(map_size)
+    strides, starts = known.places(map_size)
     found = [first + stride * at for first, stride, at in zip(starts, strides, position, strict=True)]
     assert found == pytest.approx(expected, abs=1e-4)
-    assert geometry.position(expected, map_size) == position
 
 
 @pytest.mark.parametrize("conv_op", [nn.Conv2d, nn.Conv3d])
 def test_a_ramp_stays_a_ramp_when_it_is_enlarged(conv_op):
     made, size = network(conv_op), (18, 20, 22)[: 2 if conv_op is nn.Conv2d else 3]  # padded to 20, 20, 24
-    geometry = MapGeometry(made, size, 1, CPU)
+    known = NetworkMaps(made, size, 1, CPU)
     map_size = [-(-n // 4) for n in size]
-    strides, starts = geometry.stride_and_start(map_size)
+    strides, starts = known.places(map_size)
     for axis, n in enumerate(size):
         places = starts[axis] + strides[axis] * torch.arange(map_size[axis])
         ramp = places.reshape(-1, *[1] * (len(size) - 1 - axis)).expand(1, *map_size)
         voxels = torch.arange(n).float().clamp(places[0], places[-1])
         expected = voxels.reshape(-1, *[1] * (len(size) - 1 - axis)).expand(1, *size)
-        torch.testing.assert_close(geometry.enlarged(ramp), expected)
+        torch.testing.assert_close(known.enlarged(ramp), expected)
 
 
 def test_maps_resized_by_a_function_stand_for_equal_blocks():
@@ -262,31 +233,32 @@ def test_maps_resized_by_a_function_stand_for_equal_blocks():
         def forward(self, image):
             return self.conv(F.avg_pool2d(image, 4))
 
-    strides, starts = MapGeometry(Resizing(), (16, 32), 1, CPU).stride_and_start((4, 8))
-    assert strides == (4, 4)
-    assert starts == (1.5, 1.5)
+    assert NetworkMaps(Resizing(), (16, 32), 1, CPU).places((4, 8)) == ((4, 4), (1.5, 1.5))
 
 
-# ---- class activation -------------------------------------------------------------------------------
+class Evidence(nn.Module):
+    """What MONAI's Grad-CAM differentiates in place of a class's score: the mean logit of what is given the label."""
+
+    def __init__(self, made: nn.Module, head: int, exclusive: bool):
+        super().__init__()
+        self.made, self.head, self.exclusive = made, head, exclusive
+
+    def forward(self, tiles):
+        logits = self.made(tiles)
+        chosen = logits[:, self.head]
+        predicted = logits.argmax(1) == self.head if self.exclusive else chosen > 0
+        assert 0 < predicted.sum() < predicted.numel()
+        return chosen[predicted].mean().reshape(1, 1)
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
 @pytest.mark.parametrize("layer", ["bottleneck", "encoder.stages.1"])
-def test_class_activation_is_grad_cams_formula(exclusive, layer):
-    made, tile, head = network(seed=3), torch.randn(1, 1, 16, 20), 1
-    geometry = MapGeometry(made, (16, 20), 1, CPU)
-    kept = []
-    handle = made.get_submodule(layer).register_forward_hook(lambda _m, _i, output: kept.append(output))
-    logits = made(tile)
-    handle.remove()
-    chosen = logits[0, head]
-    predicted = logits[0].argmax(0) == head if exclusive else chosen > 0
-    assert 0 < predicted.sum() < predicted.numel()
-    (gradient,) = torch.autograd.grad(chosen[predicted].mean(), kept[0])
-    expected = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1).relu()
-    found = ClassActivation(made, layer, head, exclusive, geometry)(tile)
+def test_class_activation_is_that_of_monai(exclusive, layer):
+    made, tile = network(seed=3), torch.randn(1, 1, 16, 20)
+    monai = GradCAM(Evidence(made, 1, exclusive), f"made.{layer}", upsampler=lambda x: x, postprocessing=lambda x: x)
+    found = class_activation(made, tile, layer, 1, exclusive)
     assert not found.requires_grad
-    torch.testing.assert_close(found, geometry.enlarged(expected.detach()), rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(found, monai.compute_map(tile, class_idx=0)[:, 0], rtol=1e-4, atol=1e-8)
     assert found.max() > 0
 
 
@@ -294,26 +266,22 @@ def test_class_activation_is_zero_where_nothing_is_predicted():
     made = network()
     with torch.no_grad():
         list(made.decoder.seg_layers.values())[-1].bias.copy_(torch.tensor([1e3, 0, 0]))
-    geometry = MapGeometry(made, (16, 20), 1, CPU)
-    assert not ClassActivation(made, "bottleneck", 1, True, geometry)(torch.randn(1, 1, 16, 20)).any()
+    assert not class_activation(made, torch.randn(1, 1, 16, 20), "bottleneck", 1, True).any()
 
 
 def test_the_deepest_layer_of_networks_of_other_families():
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
+    def deepest(made):
+        return deepest_layer(made, NetworkMaps(made, (16, 16), 1, CPU))
+
     plain = PlainConvUNet(1, 3, [4, 4, 4], nn.Conv2d, 3, [1, 2, 2], 1, 2, 1, deep_supervision=False)
-    assert deepest_layer(plain, (16, 16), 1, CPU) == "encoder.stages.2"
-    assert deepest_layer(network(), (16, 16), 1, CPU) == "bottleneck"
-    other = nn.Sequential(
-        nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 2, 1),
-        nn.Upsample(scale_factor=4),
-    )  # fmt: skip
-    assert deepest_layer(other, (16, 16), 1, CPU) == "3"  # the one after it gives logits
+    assert deepest(plain) == "encoder.stages.2"
+    halving = [nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Upsample(scale_factor=2)]
+    assert deepest(nn.Sequential(*halving)) == "1"  # the one after it gives logits
     with pytest.raises(UserError, match="--layer"):
-        deepest_layer(nn.Sequential(nn.Conv2d(1, 2, 1)), (16, 16), 1, CPU)
+        deepest(nn.Sequential(nn.Conv2d(1, 2, 1)))
 
-
-# ---- back to the image ------------------------------------------------------------------------------
 
 READERS = [
     ("SimpleITKIO", "LPI"), ("NibabelIO", "SAR"), ("NibabelIOWithReorient", "PIR"), ("SimpleITKIOWithReorient", "ILA")
@@ -333,6 +301,7 @@ def case(request, tmp_path):
 def test_maps_come_back_as_nnunets_segmentations_do(case, tmp_path):
     model, prepared, path = case
     predictor = model._predictor
+    assert prepared.slicing_axis == np.argmax(nibabel.load(path).header.get_zooms())
     reader = predictor.plans_manager.image_reader_writer_class()
     _, properties = reader.read_images([str(path)])
     manager = predictor.configuration_manager
@@ -345,33 +314,16 @@ def test_maps_come_back_as_nnunets_segmentations_do(case, tmp_path):
     )
     reader.write_seg(segmentation, str(tmp_path / "theirs.nii.gz"), properties)
     theirs = np.asarray(nibabel.load(tmp_path / "theirs.nii.gz").dataobj)
-    mine = prepared.origin.restore(logits).argmax(0)
+    mine = prepared.restore(logits).argmax(0)
     assert 0 < theirs.mean() < 1
     np.testing.assert_array_equal(mine, theirs)
-
-
-def test_a_point_goes_to_the_grid_and_back(case):
-    _, prepared, path = case
-    voxels = nibabel.load(path).get_fdata()
-    seen = np.argwhere(voxels != 0)
-    for voxel in seen[:: len(seen) // 20]:
-        place = prepared.origin.locate(voxel)
-        assert all(-0.5 <= at <= n - 0.5 for at, n in zip(place, prepared.origin.grid, strict=True))
-        assert prepared.origin.file_voxel(place) == tuple(voxel)
-    brightest = prepared.origin.locate(np.mean(np.argwhere(voxels > 250), 0))
-    data = prepared.data[0]
-    expected = np.mean(np.argwhere(data.numpy() > (data.max() + data.median()).item() / 2), 0)
-    np.testing.assert_allclose(brightest, expected, atol=0.6)
-    with pytest.raises(UserError, match="crops off"):
-        prepared.origin.locate(np.argwhere(voxels == 0)[0])
-    assert prepared.origin.slicing_axis == np.argmax(nibabel.load(path).header.get_zooms())
 
 
 @pytest.mark.parametrize("plan", [Plan(patch=(32, 24)), Plan(patch=(4, 24, 32), spacing=(3.0, 1.0, 1.0))])
 def test_tiles_are_merged_as_nnunet_merges_logits(tmp_path, plan):
     model = TrainedModel(write_model(tmp_path / "model", plan))
     data = torch.randn(1, 5, 50, 30)
-    found = merged(model, data, lambda tile, _point: model.network(tile).detach())
+    found = model.merged(data, lambda tile: model.network(tile).detach())
     predictor = nnUNetPredictor(device=CPU, use_mirroring=False, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model.folder), (0,), "checkpoint_final.pth")
     expected = predictor.predict_sliding_window_return_logits(data).float().numpy()
@@ -404,32 +356,15 @@ def test_all_layers_of_the_api_in_three_dimensions_and_with_regions(tmp_path):
     assert [volume.name for volume in volumes] == ["CoA", "SC", "activation", "cam"]
     assert all(volume.voxels.shape == (78, 70, 9) and volume.voxels.max() > 0 for volume in volumes)
     (weights,) = channel_weights(model, prepared)
-    assert weights.unit == "tile"
-
-
-# ---- slices for the picture --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("orientation", ["RAS", "LPI", "SAL"])
-@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
-def test_the_cross_is_on_its_voxel_in_every_view(tmp_path, orientation, plane):
-    spot = write_spot(tmp_path, orientation)
-    image = read_image(spot.path)
-    view = view_of(image, plane)
-    point = [n // 3 for n in image.voxels.shape]
-    rows = rows_of_image(image, view, Window(100, 200), point=point)
-    marked = np.zeros(image.voxels.shape, np.float32)
-    marked[tuple(point)] = 1
-    rows.add("cross", "a cross", marked)
-    assert rows.heat["cross"].shape == (1, *rows.image.shape[1:])
-    assert rows.mark == tuple(np.argwhere(rows.heat["cross"][0])[0])
+    assert weights.weights.shape[1] == 8
 
 
 def test_slices_are_where_the_reference_is_or_evenly_spread(tmp_path):
     spot = write_spot(tmp_path)
     image, mask = read_image(spot.path), read_labels(spot.mask)
     view = view_of(image, "axial")
-    assert rows_of_image(image, view, Window(0, 1), reference=mask, count=2).numbers == [4, 5]
-    assert rows_of_image(image, view, Window(0, 1), count=3).numbers == [1, 4, 7]
-    assert rows_of_image(image, view, Window(0, 1), count=1).numbers == [4]
-    assert rows_of_image(image, view, Window(0, 1), numbers=[8, 2]).numbers == [8, 2]
+    for how, numbers in (
+        ({"reference": mask, "count": 2}, [4, 5]), ({"count": 3}, [1, 4, 7]), ({"count": 1}, [4]),
+        ({"numbers": [8, 2]}, [8, 2]),
+    ):  # fmt: skip
+        assert [view.file_number(index) for index in rows_of_image(image, view, **how).indices] == numbers

@@ -9,11 +9,10 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import matplotlib
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk
-from conftest import SHARED_DATA
 from matplotlib.image import imread
 from PIL import Image
 from stored_volumes import ORIENTATIONS, stored
@@ -21,9 +20,9 @@ from stored_volumes import ORIENTATIONS, stored
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.overlay import colours
+from nnunetv2_eccam.overlay.cases import CaseFiles, find_files
 from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
-from nnunetv2_eccam.overlay.rows import CaseFiles, rows_of_case
-from nnunetv2_eccam.overlay.window import Percentiles
+from nnunetv2_eccam.overlay.rows import rows_of_case
 
 SPACING = (1.0, 2.0, 4.0)
 """Right, anterior, superior; so slices are axial and pixels twice as high as wide."""
@@ -71,7 +70,7 @@ def words(folder: Path, *more: object, target: str = "figure.png", systems=("A",
         line += ["--reference", folder / "labels"]
     for name in systems:
         line += ["--system", f"{name}={folder / name}"]
-    return [str(word) for word in (*line, "--dpi", 150, *more)]
+    return [str(word) for word in (*line, "--dpi", 100, *more)]
 
 
 def pixels_of(folder: Path, *more: object, **how) -> np.ndarray:
@@ -86,7 +85,11 @@ def places(pixels, colour, opacity=None, grey=0.0):
     return np.argwhere(np.abs(pixels - value).max(axis=-1) < 0.02)
 
 
-# ---- what is where --------------------------------------------------------------------------------
+def row_of(folder: Path, is_ct: bool = False, **how):
+    """Give the one row of case a, without drawing it."""
+    options = Overlay(folder / "images", folder / "labels", {"B": folder / "B"}, cases=("a",), **how)
+    ((row,),) = [rows_of_case(files, options, is_ct) for files in find_files(options)]
+    return row
 
 
 def test_errors_light_up_at_their_place_in_their_system(folders):
@@ -99,10 +102,10 @@ def test_errors_light_up_at_their_place_in_their_system(folders):
     )  # fmt: skip
     middle = hits[:, 1] < (hits[:, 1].min() + hits[:, 1].max()) / 2  # columns: image, reference, A, B
     in_a, in_b = hits[middle], hits[~middle]
+    # A has no errors; B's are 4 of 10 mm wide: misses at the patient's right, so left of the hits.
     assert len(in_a) == pytest.approx(len(in_b) * 10 / 6, rel=0.05)
-    # A has no errors; B's are 4 mm wide and 10 mm high: misses at the patient's right, so left of the hits.
-    assert len(misses) == pytest.approx(len(in_a) * 4 / 10, rel=0.08)
-    assert len(alarms) == pytest.approx(len(misses), rel=0.05)
+    assert len(misses) == pytest.approx(len(in_a) * 4 / 10, rel=0.1)
+    assert len(alarms) == pytest.approx(len(misses), rel=0.1)
     assert misses[:, 1].max() < in_b[:, 1].min()
     assert in_b[:, 1].max() < alarms[:, 1].min()
     # 10 mm by 10 mm is a square, though pixels are 2 mm by 1 mm.
@@ -110,15 +113,15 @@ def test_errors_light_up_at_their_place_in_their_system(folders):
     assert height == pytest.approx(width, rel=0.03)
 
 
-def test_all_48_ways_of_storing_files_give_the_same_rows(tmp_path):
+def test_every_way_of_storing_files_gives_the_same_rows(tmp_path):
     image, reference, prediction = (volume[::2, ::2] for volume in phantom(shift=4))
     spacing = (2.0, 4.0, 5.0)
     first = None
-    for number, order in enumerate(ORIENTATIONS):
+    for number, order in enumerate(ORIENTATIONS[::5]):
         names = [tmp_path / f"{name}{number}.nii" for name in ("image", "true", "predicted")]
         for path, body in zip(names, (image, reference, prediction), strict=True):
             save(path, body, spacing, order)
-        (row,) = rows_of_case(CaseFiles("a", names[0], names[1], {"B": names[2]}), Overlay(tmp_path), Percentiles())
+        (row,) = rows_of_case(CaseFiles("a", names[0], names[1], {"B": names[2]}), Overlay(tmp_path))
         across = order[0].index(2)
         assert row.number == (2 if order[1][across] else 3), order  # six slices, counted along the file's axis
         first = first or row
@@ -127,9 +130,7 @@ def test_all_48_ways_of_storing_files_give_the_same_rows(tmp_path):
         np.testing.assert_array_equal(row.predictions["B"], first.predictions["B"])
         assert row.dice == first.dice
         assert row.view.pixel_mm == pytest.approx((4.0, 2.0))
-        (again,) = rows_of_case(
-            CaseFiles("a", names[0], names[1], {}), Overlay(tmp_path, slices=(row.number,)), Percentiles()
-        )
+        (again,) = rows_of_case(CaseFiles("a", names[0], names[1], {}), Overlay(tmp_path, slices=(row.number,)))
         np.testing.assert_array_equal(again.image, row.image)
 
 
@@ -162,39 +163,31 @@ def test_several_labels_get_several_colours(folders):
     assert not len(places(chosen, colours.LABELS[0], colours.FILL_OPACITY, 1.0))
 
 
-def test_the_channel_is_chosen(folders):
-    first = rows_of_case_of(folders, channel=0)
-    second = rows_of_case_of(folders, channel=1)
-    np.testing.assert_allclose(second.image, 1 - first.image)
+def test_the_channel_is_a_file_or_the_fourth_axis(folders):
+    np.testing.assert_allclose(row_of(folders, channel=1).image, 1 - row_of(folders, channel=0).image)
+    image = np.stack([phantom()[0], np.full((40, 20, 6), 7)], -1).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(image, np.diag((*SPACING, 1))), folders / "both.nii.gz")
+    files = CaseFiles("a", folders / "both.nii.gz", folders / "labels/a.nii.gz", {})
+    shown = [rows_of_case(files, Overlay(folders, channel=channel))[0].image for channel in (None, 0, 1)]
+    np.testing.assert_array_equal(shown[0], shown[1])
+    assert not shown[2].any()
+    with pytest.raises(UserError, match=r"both\.nii\.gz has 2 channels"):
+        rows_of_case(files, Overlay(folders, channel=2))
 
 
-def rows_of_case_of(folders, **how):
-    (row,) = write_overlay(
-        Overlay(folders / "images", folders / "labels", {"B": folders / "B"}, cases=("a",), dpi=50, **how),
-        folders / "x.png",
-    )
-    return row
-
-
-# ---- which slices, which figures ------------------------------------------------------------------
-
-
-def test_the_dsc_is_of_the_volume_or_of_the_slice(folders):
+def test_the_dsc_is_of_the_volume(folders):
     # Slice 3: 50 voxels, of which 30 are found; slice 2: 8 voxels 4 mm long, none of which is found.
-    assert rows_of_case_of(folders).dice == {"B": pytest.approx(2 * 30 / 116)}
-    assert rows_of_case_of(folders, dice_of="slice").dice == {"B": pytest.approx(0.6)}
-    assert rows_of_case_of(folders, dice_of="none").dice == {}
+    assert row_of(folders).dice == {"B": pytest.approx(2 * 30 / 116)}
 
 
 def test_slices_by_disagreement_and_by_number(folders):
     prediction = phantom()[1]
     prediction[0:6, 0:6, 5] = 1
     save(folders / "B/a.nii.gz", prediction)
-    assert rows_of_case_of(folders).number == 3
-    assert rows_of_case_of(folders, slices="disagreement").number == 5
-    rows = write_overlay(
-        Overlay(folders / "images", folders / "labels", cases=("b", "a"), slices=(4, 0)), folders / "x.png"
-    )
+    assert row_of(folders).number == 3
+    assert row_of(folders, slices="disagreement").number == 5
+    options = Overlay(folders / "images", folders / "labels", cases=("b", "a"), slices=(4, 0))
+    rows = [row for files in find_files(options) for row in rows_of_case(files, options)]
     assert [(row.case, row.number) for row in rows] == [("b", 4), ("b", 0), ("a", 4), ("a", 0)]
 
 
@@ -207,28 +200,27 @@ def test_without_a_reference_systems_are_compared_with_each_other(folders, capsy
 
 
 def test_a_crop_is_the_labels_with_their_margin(folders):
-    row, small = rows_of_case_of(folders), rows_of_case_of(folders, crop_mm=3.0, dice_of="slice")
+    row, small = row_of(folders), row_of(folders, crop_mm=3.0)
     # Rows are 2 mm: 5 and 2 on either side; columns 1 mm: 14 (shifted by 4) and 3 on either side.
     assert small.image.shape == (9, 20)
     np.testing.assert_array_equal(small.image, row.image[2:11, 3:23])
     np.testing.assert_array_equal(small.reference, row.reference[2:11, 3:23])
-    assert small.dice == {"B": pytest.approx(0.6)}
-    assert rows_of_case_of(folders, crop_mm=1000).image.shape == row.image.shape
+    assert small.dice == row.dice
+    assert row_of(folders, crop_mm=1000).image.shape == row.image.shape
 
 
 def test_window_of_ct_is_known_from_the_dataset_json(folders):
     (folders / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": {"liver": 1}}))
-    image = np.full((40, 20, 6), 140, np.int16)
-    save(folders / "images/a_0000.nii.gz", image)
-    assert rows_of_case_of(folders).image == pytest.approx(0.75)  # level 40, width 400
-    assert rows_of_case_of(folders, window=("100", "160")).image == pytest.approx(0.75)
-    assert rows_of_case_of(folders, window=("percentiles",)).image == pytest.approx(0.0)
+    save(folders / "images/a_0000.nii.gz", np.full((40, 20, 6), 140, np.int16))
+    options = Overlay(folders / "images", folders / "labels", cases=("a",), dpi=50)
+    (row,) = write_overlay(options, folders / "x.png")
+    assert row.image == pytest.approx(0.75)  # level 40, width 400
+    assert row.window == "Window: level 40 HU, width 400 HU (soft-tissue)"
+    assert row_of(folders, True, window=("100", "160")).image == pytest.approx(0.75)
+    assert row_of(folders, True, window=("percentiles",)).image == pytest.approx(0.0)
 
 
-# ---- empty, flat and strange inputs ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("style", ["contour", "fill", "errors"])
+@pytest.mark.parametrize("style", ["contour", "errors"])
 def test_empty_masks_give_a_picture_and_an_undefined_dsc(folders, style, capsys):
     for name in ("labels", "A", "B"):
         save(folders / f"{name}/a.nii.gz", np.zeros((40, 20, 6), np.uint8))
@@ -236,18 +228,6 @@ def test_empty_masks_give_a_picture_and_an_undefined_dsc(folders, style, capsys)
     assert main(words(folders, "--cases", "a", "--style", style, "--slices", slices, "--crop", 5, "--per-case", 2)) == 0
     assert imread(folders / "figure.png").std() > 0
     assert "DSC A undefined, B undefined" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_single_slice_is_drawn_whatever_its_axis(folders, axis):
-    for name in ("images/a_0000", "labels/a", "A/a", "B/a"):
-        volume = np.asarray(nibabel.load(folders / f"{name}.nii.gz").dataobj)
-        save(folders / f"{name}.nii.gz", np.take(volume, [13 if axis == 1 else 3 if axis == 2 else 28], axis=axis))
-    rows = write_overlay(
-        Overlay(folders / "images", folders / "labels", {"A": folders / "A"}, cases=("a",)), folders / "x.png"
-    )
-    assert [row.view.plane for row in rows] == [("sagittal", "coronal", "axial")[axis]]
-    assert rows[0].reference.any()
 
 
 def test_photographs_are_shown_in_their_colours(tmp_path, capsys):
@@ -261,45 +241,22 @@ def test_photographs_are_shown_in_their_colours(tmp_path, capsys):
     Image.fromarray(mask).save(tmp_path / "A/p.tif")
     (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}}))  # PNG holds no HU
     folders = (tmp_path / "images", tmp_path / "labels", {"A": tmp_path / "A"})
-    (row,) = write_overlay(Overlay(*folders, style="fill", width_mm=300), tmp_path / "figure.png")
+    (row,) = write_overlay(Overlay(*folders, style="fill", width_mm=300, dpi=150), tmp_path / "figure.png")
     np.testing.assert_array_equal(row.reference, mask)
     np.testing.assert_allclose(row.image, photograph / 255, atol=1e-6)
     assert row.dice == {"A": 1.0}
     assert row.slice_name == ""
     pixels = imread(tmp_path / "figure.png")[..., :3]
-    assert len(places(pixels, (200 / 255, 100 / 255, 50 / 255))) > 10_000
+    assert len(places(pixels, (200 / 255, 100 / 255, 50 / 255))) > 2_500
     filled = 0.55 * np.array([10, 20, 240]) / 255 + 0.45 * np.array(colours.LABELS[0])
-    assert len(places(pixels, filled)) > 5_000
+    assert len(places(pixels, filled)) > 1_000
     # One channel, or a window of one's own, is shown as asked for.
-    (red,) = write_overlay(Overlay(*folders, channel=0), tmp_path / "figure.png")
+    (files,) = find_files(Overlay(*folders))
+    (red,) = rows_of_case(files, Overlay(*folders, channel=0), is_ct=True)
     assert red.image.shape == (8, 12)
-    (wide,) = write_overlay(Overlay(*folders, window=("100", "200")), tmp_path / "figure.png")
+    assert red.window == "Grey values: percentiles 1 to 99 of each volume"
+    (wide,) = rows_of_case(files, Overlay(*folders, window=("100", "200")))
     np.testing.assert_allclose(wide.image[0, 0], (1, 0.5, 0.25))
-
-
-def test_a_sheared_grid_that_simpleitk_refuses_is_drawn(folders):
-    affine = np.diag((*SPACING, 1.0))
-    affine[0, 1] = 0.8
-    for name in ("images/a_0000", "labels/a", "A/a", "B/a"):
-        voxels = np.asarray(nibabel.load(folders / f"{name}.nii.gz").dataobj)
-        nibabel.save(nibabel.Nifti1Image(voxels, affine), folders / f"{name}.nii.gz")
-    with pytest.raises(RuntimeError):
-        sitk.ReadImage(str(folders / "labels/a.nii.gz"))
-    row = rows_of_case_of(folders)
-    assert row.view.oblique_degrees == pytest.approx(np.degrees(np.arctan(0.8 / 2)), abs=1e-3)
-    assert row.number == 3
-
-
-def test_four_axes_hold_channels(folders):
-    image = np.stack([phantom()[0]] * 2, -1)
-    image[:, :, 0, 1] = 500
-    nibabel.save(nibabel.Nifti1Image(image, np.diag((*SPACING, 1))), folders / "images/a_0000.nii.gz")
-    lone = {"images": folders / "images/a_0000.nii.gz", "systems": {"A": folders / "A/a.nii.gz"}, "slices": (0,)}
-    (row,) = write_overlay(Overlay(**lone, channel=1), folders / "x.png")
-    assert row.image.min() > 0.4
-    assert not write_overlay(Overlay(**lone), folders / "x.png")[0].image.any()
-    with pytest.raises(UserError, match=r"a_0000\.nii\.gz has 2 channels"):
-        write_overlay(Overlay(**lone, channel=2), folders / "x.png")
 
 
 # ---- the files ------------------------------------------------------------------------------------
@@ -308,8 +265,8 @@ STRANGE = r"$x_1$ \frac{a}{b} <&> _ %"
 
 
 def test_names_are_written_as_they_are(folders):
-    line = words(folders, "--system", f"{STRANGE}={folders / 'A'}", "--label", "1=_$L$ <&>", "--cases", "a",
-                 "--width", 400, target="figure.svg")  # fmt: skip
+    (folders / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "_$L$ <&>": 1}}))
+    line = words(folders, "--system", f"{STRANGE}={folders / 'A'}", "--cases", "a", "--width", 400, target="figure.svg")
     assert main(line) == 0
     texts = ["".join(each.itertext()) for each in ElementTree.parse(folders / "figure.svg").iter()
              if each.tag.endswith("text")]  # fmt: skip
@@ -320,27 +277,17 @@ def test_names_are_written_as_they_are(folders):
     assert texts.count("DSC 1.000") == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "magic"), [("f.png", b"\x89PNG"), ("f.svg", b"<?xml"), ("f.pdf", b"%PDF"), ("f.PDF", b"%PDF")]
-)
-def test_the_format_is_that_of_the_ending_and_the_same_input_gives_the_same_file(folders, name, magic):
+@pytest.mark.parametrize(("name", "magic"), [("f.png", b"\x89PNG"), ("f.svg", b"<?xml"), ("f.PDF", b"%PDF")])
+def test_the_same_input_gives_the_same_file_whatever_matplotlibs_settings(folders, name, magic):
     contents = set()
-    for _ in range(2):
-        assert main(words(folders, "--cases", "a", target=name)) == 0
+    for own in ({}, {"text.usetex": True, "axes.facecolor": "red", "font.size": 30, "image.origin": "lower"}):
+        with matplotlib.rc_context(own):
+            assert main(words(folders, "--cases", "a", target=name, systems=())) == 0
+            assert matplotlib.rcParams["font.size"] == own.get("font.size", 10)
         contents.add((folders / name).read_bytes())
     (content,) = contents
     assert content.startswith(magic)
     assert b"/Type3" not in content  # journals refuse these fonts
-
-
-def test_the_users_matplotlib_settings_do_not_matter(folders):
-    import matplotlib
-
-    pixels = pixels_of(folders, "--cases", "a")
-    own = {"text.usetex": True, "axes.facecolor": "red", "font.size": 30, "image.origin": "lower"}
-    with matplotlib.rc_context(own):
-        np.testing.assert_array_equal(pixels_of(folders, "--cases", "a"), pixels)
-        assert matplotlib.rcParams["font.size"] == 30
 
 
 @pytest.mark.parametrize("command", ["overlay", "attention"])
@@ -354,9 +301,6 @@ def test_help_answers_without_matplotlib_or_torch(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "pancreas (70 340)" in done.stdout
-
-
-# ---- messages -------------------------------------------------------------------------------------
 
 
 def message(capsys, line) -> str:
@@ -400,8 +344,7 @@ def test_too_many_cases_that_nobody_named_are_listed(folders, capsys):
         (("--slices", "40"), "a_0000.nii.gz has the axial slices 0 to 5; there is no slice 40"),
         (("--slices", "largest"), "--slices largest is none of area, disagreement and numbers"),
         (("--slices", "-1"), "--slices -1 is none of"),
-        (("--label", "0"), "--label 0 is not a label"),
-        (("--label", "liver"), "--label liver is not a label"),
+        (("--label", "0"), "--label: labels are whole numbers from 1"),
         (("--label", *"12345678"), "there are 8 labels and 7 colours"),
         (("--system", "C"), "--system C has no name or no folder"),
         (("--system", "A=x"), "--system A is given twice"),
@@ -409,6 +352,7 @@ def test_too_many_cases_that_nobody_named_are_listed(folders, capsys):
         (("--window", "spleen"), "--window spleen is not a window"),
         (("--per-case", "0"), "--per-case 0 is too small"),
         (("--dpi", "0"), "--dpi 0 is too small"),
+        (("--width", "30"), "--width 30 is too narrow for 4 columns; give 60 mm or more"),
         (("--crop", "-1"), "--crop -1 is not a margin"),
         (("--channel", "7"), "has no a_0007 or a with"),
         (("--channel", "-1"), "--channel -1 is not a channel"),
@@ -420,14 +364,10 @@ def test_wrong_options_are_explained(folders, capsys, more, said):
 
 @pytest.mark.parametrize(
     ("target", "said"),
-    [
-        ("figure.jpg", "a picture's name ends in .png, .svg, .pdf"),
-        ("nowhere/figure.png", "is not a folder"),
-        ("folder.png", "is a folder"),
-    ],
+    [("figure.jpg", "ends in .png, .svg, .pdf"), ("nowhere/x.png", "is not a folder"), ("images.png", "is a folder")],
 )
 def test_a_target_that_cannot_be_is_refused_first(folders, capsys, target, said):
-    (folders / "folder.png").mkdir()
+    (folders / "images.png").mkdir()
     assert said in message(capsys, words(folders, target=target, systems=("nowhere",)))
 
 
@@ -444,22 +384,14 @@ def test_what_cannot_be_drawn_is_explained(folders, capsys):
     assert "nowhere does not exist" in message(capsys, lone)
 
 
-def cut_short(path):
-    path.write_bytes(path.read_bytes()[:-60])
-
-
-def on_another_grid(path):
-    save(path, np.zeros((40, 20, 6), np.uint8), (1.0, 2.0, 5.0))
-
-
-def with_nan(path):
-    save(path, np.full((40, 20, 6), np.nan, np.float32))
-
-
-@pytest.mark.parametrize("name", ["images/a_0000.nii.gz", "labels/a.nii.gz", "B/a.nii.gz"])
 @pytest.mark.parametrize(
-    ("damage", "said"), [(cut_short, "is truncated"), (with_nan, "NaN"), (on_another_grid, "on different grids")]
-)
+    ("name", "damage", "said"),
+    [
+        ("images/a_0000.nii.gz", lambda path: path.write_bytes(path.read_bytes()[:-60]), "is truncated"),
+        ("labels/a.nii.gz", lambda path: save(path, phantom()[1], (1.0, 2.0, 5.0)), "on different grids"),
+        ("B/a.nii.gz", lambda path: save(path, np.full((40, 20, 6), np.nan, np.float32)), "NaN"),
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_named_and_nothing_is_drawn(folders, capsys, name, damage, said):
     damage(folders / name)
     error = message(capsys, words(folders, "--cases", "a"))
@@ -471,24 +403,3 @@ def test_a_damaged_file_is_named_and_nothing_is_drawn(folders, capsys, name, dam
 def test_a_broken_dataset_json_is_named(folders, capsys):
     (folders / "dataset.json").write_text("{")
     assert f"{folders / 'dataset.json'} is not valid JSON" in message(capsys, words(folders, "--cases", "a"))
-
-
-# ---- real images ----------------------------------------------------------------------------------
-
-
-@pytest.mark.real_data
-def test_the_liver_of_a_real_ct_is_at_the_left_edge_and_the_spine_below(tmp_path):
-    ct = SHARED_DATA / "ct_abdomen"
-    if not ct.is_dir():
-        pytest.skip(f"the real images are not at {ct}")
-    overlay = Overlay(
-        ct / "ct.nii.gz", ct / "organs.nii.gz", {"organs": ct / "organs.nii.gz"}, labels=(5, 1, 7), slices=(20,),
-        window=("abdomen",), style="fill",
-    )  # fmt: skip
-    (row,) = write_overlay(overlay, tmp_path / "ct.png")
-    liver, spleen = (np.argwhere(row.reference == label).mean(axis=0) for label in (5, 1))
-    assert liver[1] < row.image.shape[1] / 2 < spleen[1]
-    # Bone is white under this window, and the vertebra lies in the lower half, in the middle.
-    bone = np.argwhere(row.image >= 1)
-    central = bone[np.abs(bone[:, 1] - row.image.shape[1] / 2) < 15]
-    assert central[:, 0].mean() > row.image.shape[0] / 2

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from stored_volumes import ORIENTATIONS, shown, stored
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.overlay.colours import LABELS, OPACITY, colour_errors, colour_labels
+from nnunetv2_eccam.overlay.colours import colour_errors, colour_labels
 from nnunetv2_eccam.overlay.page import MM_PER_INCH, PAGE_WIDTH_MM, fitted, new_page, show
 from nnunetv2_eccam.overlay.rows import choose_slices, dice, disagreement_scores
 from nnunetv2_eccam.overlay.view import PLANES, view_of
-from nnunetv2_eccam.overlay.window import PRESETS, AsStored, Percentiles, Window, parse_window
+from nnunetv2_eccam.overlay.window import PRESETS, Window, parse_window, shown_voxels
 from nnunetv2_eccam.volumes import Volume
 
 
@@ -26,12 +26,7 @@ def volume(shape, affine, **how):
     voxels = shape if isinstance(shape, np.ndarray) else np.zeros(shape, np.uint8)
     return Volume(Path("image.nii.gz"), voxels, np.asarray(affine, float), **how)
 
-
-
-# ---- orientation ----------------------------------------------------------------------------------
-
-
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(ORIENTATIONS), st.sampled_from(PLANES), st.tuples(*[st.floats(0.3, 8)] * 3))
 def test_every_way_of_storing_a_volume_is_shown_alike(order, plane, spacing):
     body = np.arange(2 * 3 * 4).reshape(2, 3, 4)
@@ -40,7 +35,7 @@ def test_every_way_of_storing_a_volume_is_shown_alike(order, plane, spacing):
     np.testing.assert_array_equal(view.stack(voxels), shown(body, plane))
     left, top = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}[plane]
     assert view.pixel_mm == pytest.approx((spacing[top], spacing[left]))
-    assert view.sides == ("RAS"[left], "RAS"[top])
+    assert view.sides == "RAS"[left] + "RAS"[top]
     assert view.oblique_degrees == pytest.approx(0, abs=1e-5)
     # The number is that of the slice along the file's own axis.
     across = PLANES.index(plane)
@@ -51,7 +46,7 @@ def test_every_way_of_storing_a_volume_is_shown_alike(order, plane, spacing):
         assert view.file_number(view.file_number(index)) == index
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.tuples(*[st.floats(-180, 180)] * 3), st.tuples(*[st.floats(0.3, 8)] * 3))
 def test_oblique_volumes_are_shown_along_their_closest_axes(angles, spacing):
     rotation = np.eye(3)
@@ -71,15 +66,7 @@ def test_oblique_volumes_are_shown_along_their_closest_axes(angles, spacing):
     directions = closest.affine[:3, :3] / np.linalg.norm(closest.affine[:3, :3], axis=0)
     expected = max(math.degrees(math.acos(min(1, abs(directions[axis, axis])))) for axis in range(3))
     assert view.oblique_degrees == pytest.approx(expected, abs=1e-3)
-
-
-def test_an_oblique_view_says_so():
-    affine = np.eye(4)
-    affine[:2, :2] = [[math.cos(0.3), -math.sin(0.3)], [math.sin(0.3), math.cos(0.3)]]
-    view = view_of(volume((4, 4, 4), affine))
-    assert view.oblique_degrees == pytest.approx(math.degrees(0.3))
-    assert "oblique by up to 17°" in view.description
-    assert "oblique" not in view_of(volume((4, 4, 4), np.eye(4))).description
+    assert ("oblique by up to" in view.description) == (expected >= 1)
 
 
 @pytest.mark.parametrize(
@@ -112,33 +99,24 @@ def test_a_photograph_is_shown_as_stored_and_without_sides():
     voxels = np.arange(12).reshape(4, 3, 1)  # x to the right, y downwards
     view = view_of(volume(voxels, np.diag([-1.0, -1.0, 1.0, 1.0]), oriented=False), plane="coronal")
     np.testing.assert_array_equal(view.stack(voxels)[0], voxels[..., 0].T)
-    assert view.sides == ("", "")
+    assert view.sides == ""
     assert "as stored" in view.description
-
-
-# ---- grey values ----------------------------------------------------------------------------------
 
 
 def test_a_window_is_black_below_and_white_above_and_linear_between():
     values = np.array([[-161.0, -160, -60, 40, 240, 241]])
-    np.testing.assert_allclose(Window(40, 400).scaled(values)[0], [0, 0, 0.25, 0.5, 1, 1])
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_has_a_source_and_is_named_in_the_legend(name):
-    assert PRESETS[name].source
-    assert f"({name})" in parse_window([name.upper().replace("-", "_")]).description
+    np.testing.assert_allclose(parse_window(["40", "400"]).scaled(values)[0], [0, 0, 0.25, 0.5, 1, 1])
 
 
 def test_windows_are_read_from_words():
-    assert parse_window(["-600", "1500"], is_ct=True)[:2] == (-600, 1500)
-    assert parse_window(None, is_ct=True) == PRESETS["soft-tissue"]
-    assert parse_window(None, is_ct=False) == Percentiles(1, 99)
-    assert parse_window(["percentiles"], is_ct=True) == Percentiles(1, 99)
-    assert parse_window(["percentiles", "0.5", "99.5"], is_ct=True) == Percentiles(0.5, 99.5)
+    assert parse_window(["-600", "1500"]) == parse_window(["Lung"]) == Window(-1350, 150)
+    assert parse_window(["percentiles"]) == Window(1, 99, of_volume=True)
+    assert parse_window(["percentiles", "0.5", "99.5"]) == Window(0.5, 99.5, of_volume=True)
     # The ranges of the two presets that are published as ranges.
-    assert [PRESETS["pancreas"].level + s * PRESETS["pancreas"].width / 2 for s in (-1, 1)] == [-100, 240]
-    assert [PRESETS["kidney"].level + s * PRESETS["kidney"].width / 2 for s in (-1, 1)] == [-79, 304]
+    assert parse_window(["pancreas"]) == Window(-100, 240)
+    assert parse_window(["kidney"]) == Window(-79, 304)
+    for name in PRESETS:
+        assert f"({name})" in parse_window([name.upper().replace("-", "_")]).description
 
 
 @pytest.mark.parametrize(
@@ -147,30 +125,26 @@ def test_windows_are_read_from_words():
 )
 def test_other_windows_are_refused_with_the_names_of_those_there_are(words):
     with pytest.raises(UserError, match=rf"--window {' '.join(words)} is not a window.*pancreas.*--window 40 400"):
-        parse_window(words, is_ct=False)
+        parse_window(words)
 
 
 def test_percentiles_are_those_of_the_volume():
-    volume = np.random.default_rng(0).normal(size=(20, 30, 40))
-    low, high = np.percentile(volume, (2, 90))
-    found = Percentiles(2, 90).window(volume)
-    assert found.level - found.width / 2 == pytest.approx(low)
-    assert found.level + found.width / 2 == pytest.approx(high)
-
-
-@pytest.mark.parametrize("volume", [np.full((3, 3, 3), 7), np.full((3, 3, 3), -0.5)])
-def test_a_constant_volume_is_black(volume):
-    assert not Percentiles().window(volume).scaled(volume).any()
+    voxels = np.random.default_rng(0).normal(size=(20, 30, 40))
+    found = Window(2, 90, of_volume=True).within(voxels)
+    assert found[:2] == pytest.approx(tuple(np.percentile(voxels, (2, 90))))
+    constant = np.full((3, 3, 3), -0.5)
+    assert not Window(1, 99, of_volume=True).within(constant).scaled(constant).any()
 
 
 def test_colours_are_shown_from_0_to_the_largest_number_of_their_type():
-    colours = np.array([0, 51, 255], np.uint8)
-    np.testing.assert_allclose(AsStored().window(colours).scaled(colours), [0, 0.2, 1])
-    assert AsStored().window(colours.astype(np.uint16) * 257).width == 65535
-    assert AsStored().window(np.array([0.2, 0.7])).width == 1
-
-
-# ---- the choice of slices -------------------------------------------------------------------------
+    for pixels, expected in (
+        (np.array([0, 51, 255], np.uint8), (0, 0.2, 1)), (np.array([0, 13107, 65535], np.uint16), (0, 0.2, 1)),
+        (np.array([0.0, 0.2, 0.7]), (0, 0.2, 0.7)),
+    ):  # fmt: skip
+        photograph = volume(pixels.reshape(1, 1, 1, 3), np.eye(4), colour=True)
+        voxels, window, description = shown_voxels(photograph, None, None, is_ct=True)
+        np.testing.assert_allclose(window.scaled(voxels).ravel(), expected)
+        assert description == "Colours as stored"
 
 
 def masks_with(areas):
@@ -191,7 +165,7 @@ def test_disagreement_counts_every_system_that_differs_from_the_reference():
     assert disagreement_scores(None, [first, second, reference]).tolist() == [0, 3, 0, 4, 0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(1, 8))
 def test_chosen_slices_are_the_best_and_apart(scores, count):
     scores = np.array(scores)
@@ -215,10 +189,7 @@ def test_an_empty_mask_and_a_flat_one_show_the_middle():
     assert choose_slices(np.zeros(1, int), 5) == [0]
 
 
-# ---- the DSC --------------------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([None, (1,), (2, 3), (9,)]))
 def test_the_dsc_is_that_of_sets(seed, labels):
     rng = np.random.default_rng(seed)
@@ -232,9 +203,6 @@ def test_the_dsc_is_that_of_sets(seed, labels):
     assert dice(reference, prediction, labels) == (pytest.approx(sum(figures) / len(figures)) if figures else None)
 
 
-# ---- colours --------------------------------------------------------------------------------------
-
-
 def test_labels_and_errors_have_their_colours_over_the_image():
     grey = np.full((1, 4), 0.5)
     labels = np.array([[0, 1, 2, 9]])
@@ -243,28 +211,6 @@ def test_labels_and_errors_have_their_colours_over_the_image():
     errors = colour_errors(grey, np.array([[0, 5, 5, 0]]), np.array([[0, 5, 0, 5]]))
     assert len({tuple(pixel) for pixel in errors[0]}) == 4
     np.testing.assert_allclose(errors[0, 0], 0.5)
-
-
-@pytest.mark.parametrize(
-    "deficiency",
-    [
-        # Viénot, Brettel and Mollon 1999: what people without long- or medium-wave cones see, in linear RGB.
-        [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
-        [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
-    ],
-)
-def test_colours_differ_for_people_who_cannot_tell_red_from_green(deficiency):
-    def seen(colour):
-        linear = np.asarray(colour) ** 2.2
-        return np.clip(np.asarray(deficiency) @ linear, 0, 1) ** (1 / 2.2)
-
-    errors = colour_errors(np.full((1, 3), 0.5), np.array([[1, 1, 0]]), np.array([[1, 0, 1]]))[0]
-    for colours in (errors, LABELS[:4]):
-        for first, second in itertools.combinations(colours, 2):
-            assert np.linalg.norm(seen(first) - seen(second)) > 0.15 * (1 if colours is not errors else OPACITY)
-
-
-# ---- the page -------------------------------------------------------------------------------------
 
 
 def test_panels_keep_their_proportions_and_nothing_overlaps():
@@ -293,15 +239,6 @@ def test_panels_keep_their_proportions_and_nothing_overlaps():
     notes = figure._supxlabel.get_window_extent()
     assert 0 <= notes.y0 < notes.y1 < flat.y0
     assert 0 <= notes.x0 < notes.x1 <= figure.bbox.x1
-
-
-def test_few_columns_make_a_narrow_picture_and_many_fit_the_page():
-    def width(columns, width_mm=PAGE_WIDTH_MM):
-        return new_page(["a"] * columns, [1.0], width_mm, 50).figure.get_figwidth() * MM_PER_INCH
-
-    assert width(2) < 140
-    assert width(12) == pytest.approx(PAGE_WIDTH_MM)
-    assert width(12, 300) == pytest.approx(300)
 
 
 def test_long_names_are_broken_into_lines_that_fit():
