@@ -98,10 +98,6 @@ class Scoring:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.nsd_tolerance) and self.nsd_tolerance >= 0):
             raise UserError(f"the surface Dice's tolerance is {self.nsd_tolerance}; give a distance from 0")
-        if self.slice_axis not in (0, 1, 2):
-            raise UserError(f"there is no axis {self.slice_axis} to slice along; they are 0, 1 and 2, for z, y and x")
-        if self.hd95_of_empty not in ("undefined", "diagonal"):
-            raise UserError(f"the HD95 of an empty prediction is undefined or diagonal, not {self.hd95_of_empty!r}")
 
 
 def score_case(

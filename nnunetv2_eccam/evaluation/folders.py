@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -135,26 +132,13 @@ def _attempt(pair: Pair, scoring: Scoring) -> Scored:
 def _run(work: partial[Scored], pairs: Sequence[Pair], n_processes: int) -> Iterator[Scored]:
     if n_processes < 1:
         raise UserError(f"{n_processes} is not a number of processes; give 1 or more")
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     workers = min(n_processes, len(pairs))
-    if workers == 1:
-        yield from map(work, pairs)
-        return
-    # spawn, as nnU-Net does: this process may have threads, which fork does not survive.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_core) as pool:
-        try:
-            yield from pool.map(work, pairs)
-        except BrokenProcessPool:
-            raise UserError(
-                "a working process was killed, most likely for want of memory; use fewer processes (-np)"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _one_core() -> None:
-    """Let a process use one core, as the user asked by their number."""
-    import SimpleITK as sitk
-    import torch
-
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield from Parallel(workers, return_as="generator", batch_size=1)(delayed(work)(pair) for pair in pairs)
+    except TerminatedWorkerError:
+        raise UserError(
+            "a working process was killed, most likely for want of memory; use fewer processes (-np)"
+        ) from None

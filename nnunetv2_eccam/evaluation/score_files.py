@@ -28,8 +28,6 @@ PATIENT_COLUMNS = ("patient", "label", "cases", *_OVERLAP, "note")
 
 TEXTS = ("case", "label", "patient", "unit", "note")
 WHOLE_NUMBERS = ("slice", "cases", "tp", "fp", "fn")
-_RENAMED = {"hd95_mm": "hd95", "nsd_tolerance_mm": "nsd_tolerance"}
-"""Columns of files that version 0.1 wrote, when all distances were called mm."""
 
 
 def score_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pandas.DataFrame:
@@ -122,13 +120,13 @@ def read_scores(source: Path, columns: Sequence[str]) -> pandas.DataFrame:
 
     try:
         # All as text first: of itself pandas takes a case named NA for a missing value, and 007 for seven.
-        table = pandas.read_csv(source, dtype=object, keep_default_na=False).rename(columns=_RENAMED)
+        table = pandas.read_csv(source, dtype=object, keep_default_na=False)
     except FileNotFoundError:
         raise UserError(f"{source} does not exist; nnUNetv2_eccam evaluate writes such files") from None
     except (OSError, UnicodeDecodeError, pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
         raise UserError(f"{source} cannot be read as a table of scores: {error}") from error
-    if "unit" not in table and "hd95" in table:
-        table["unit"] = "mm"
+    if "hd95_mm" in table:  # version 0.1 called all distances mm
+        table = table.rename(columns={"hd95_mm": "hd95", "nsd_tolerance_mm": "nsd_tolerance"}).assign(unit="mm")
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise UserError(f"{source} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}")

@@ -37,17 +37,12 @@ class Scores(NamedTuple):
         return self.slices is not None and bool(self.slices.duplicated(["case", "label"]).any())
 
 
-class Line(NamedTuple):
-    """One line of the table."""
+def _lines(scores: Scores, interval: Interval) -> Iterator[tuple[str, str, Summary, str]]:
+    """Summarise each label's metrics over cases, over the slices of the reference's structure, and over patients.
 
-    label: str
-    metric: str
-    summary: Summary
-    unit: str
-
-
-def _lines(scores: Scores, interval: Interval) -> Iterator[Line]:
-    """Summarise over cases, over the slices of the reference's structure, and over patients."""
+    Yields:
+        Label, metric, its summary, and of what it is one.
+    """
 
     def summary(rows: pandas.DataFrame, column: str) -> Summary:
         units = rows["patient" if "patient" in rows else "case"].tolist()
@@ -55,40 +50,33 @@ def _lines(scores: Scores, interval: Interval) -> Iterator[Line]:
             units = patients_of(units, scores.group)
         return summarise(rows[column].tolist(), units, **interval._asdict())
 
-    for label in dict.fromkeys(scores.volumes["label"]):
-        rows = scores.volumes[scores.volumes["label"] == label]
+    for label, rows in scores.volumes.groupby("label", sort=False):
         unit, tolerance = "/".join(dict.fromkeys(rows["unit"])), float(rows["nsd_tolerance"].iloc[0])
         for column, name in (OVERLAP | {"hd95": f"HD95 ({unit})", "nsd": f"NSD at {tolerance:g} {unit}"}).items():
-            yield Line(label, name, summary(rows, column), "cases")
+            yield str(label), name, summary(rows, column), "cases"
         if scores.slices is not None and scores.has_slices:
             parts = scores.slices[(scores.slices["label"] == label) & (scores.slices["tp"] + scores.slices["fn"] > 0)]
             for column, name in OVERLAP.items():
-                yield Line(label, f"{name} per slice", summary(parts, column), "slices")
+                yield str(label), f"{name} per slice", summary(parts, column), "slices"
         if scores.patients is not None:
             pooled = scores.patients[scores.patients["label"] == label]
             for column, name in OVERLAP.items():
-                yield Line(label, f"{name} per patient", summary(pooled, column), "patients")
+                yield str(label), f"{name} per patient", summary(pooled, column), "patients"
 
 
 def table(scores: Scores, interval: Interval) -> str:
     """Lay all out; what is not defined is a dash."""
-    rows = [("label", "metric", "mean", "SD", f"{100 * interval.confidence:g}% CI", "n")]
+    import pandas
+
+    rows = []
     for label, metric, summary, unit in _lines(scores, interval):
         digits = 2 if metric.startswith("HD95") else 4
         mean, sd, low, high = (f"{value:.{digits}f}" if not math.isnan(value) else "-" for value in summary[:4])
         ends = "-" if low == "-" else f"{low} to {high}"
         rows.append((label, metric, mean, sd, ends, f"{summary.n_defined} of {summary.n_all} {unit}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
-    shown = []
-    for number, row in enumerate(rows):
-        is_new = number < 2 or row[0] != rows[number - 1][0]
-        shown += [rule] if number and is_new else []
-        cells = [row[0] if is_new else "", *row[1:]]
-        padded = [cell.rjust(width) if column in (2, 3) else cell.ljust(width)
-                  for column, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip
-        shown.append("  ".join(padded).rstrip())
-    return "\n".join(shown)
+    columns = ["label", "metric", "mean", "SD", f"{100 * interval.confidence:g}% CI", "n"]
+    laid = pandas.DataFrame(rows, columns=columns).set_index(["label", "metric"])
+    return laid.rename_axis([None, None]).to_string()
 
 
 def remarks(scores: Scores, interval: Interval) -> str:

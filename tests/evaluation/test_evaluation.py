@@ -117,10 +117,9 @@ def assert_as_nnunet(folders: Folders, case: str):
 
 class TestAsNnunet:
     @pytest.mark.parametrize("kind", list(LABELS))
-    @pytest.mark.parametrize("seed", range(3))
-    def test_random_masks(self, tmp_path, kind, seed):
+    def test_random_masks(self, tmp_path, kind):
         folders = Folders(tmp_path, LABELS[kind])
-        reference, prediction = random_masks(seed)
+        reference, prediction = random_masks(0)
         if "ignore" in kind:
             reference[:, :3] = 3
         assert_as_nnunet(folders.add("a", reference, prediction), "a")
@@ -135,16 +134,6 @@ class TestAsNnunet:
         folders = Folders(tmp_path, values, regions_class_order=None)
         assert [each.name for each in read_dataset_json(folders.json).scored] == ["a", "b"]
         assert_as_nnunet(folders.add("a", *random_masks(5)), "a")
-
-    def test_real_masks(self, tmp_path, heart_download):
-        folders = Folders(tmp_path, {"background": 0, "left_atrium": 1})
-        label = sitk.GetArrayFromImage(sitk.ReadImage(str(heart_download / "labelsTr" / "la_003.nii.gz")))
-        folders.add("la", label, np.roll(label, (1, 3, 2), (0, 1, 2)), spacing=(0.625,) * 3)
-        assert_as_nnunet(folders, "la")
-        row = folders.row("la", "left_atrium")
-        assert 0.625 < row.hd95 <= 0.625 * math.sqrt(14) + 1e-6
-        assert 0.5 < row.nsd < 1
-        assert row.reference_ml == pytest.approx(np.count_nonzero(label) * 0.625**3 / 1000)
 
 
 class TestRuleForEmptyMasks:
@@ -249,11 +238,6 @@ class TestFiles:
         assert f"{folders.references / 'b.nii.gz'} has the labels" in message  # both cases, not only the first
         assert f"{folders.json} does not declare (it has 0, 1, 2)" in message
 
-    def test_a_gap_in_the_labels_is_undeclared(self, tmp_path):
-        folders = Folders(tmp_path, {"background": 0, "organ": 1, "other": 3})
-        folders.add("a", self.MASK, self.MASK * 2)
-        assert "has the label 2 in 24 voxels" in self.error(folders)
-
     def test_other_shapes(self, folders):
         folders.add("a", self.MASK).add("a", None, np.ones((2, 3, 5)))
         message = self.error(folders)
@@ -277,17 +261,10 @@ class TestFiles:
         assert folders.score(compare_headers=False)[0].loc[0, "dsc"] == 1
 
     @pytest.mark.parametrize("side", ["references", "predictions"])
-    @pytest.mark.parametrize("damage", ["no mask", "cut", "NaN"])
-    def test_a_damaged_file_is_named_and_nothing_scored(self, folders, side, damage):
+    def test_a_damaged_file_is_named_and_nothing_scored(self, folders, side):
         folders.add("a", *random_masks(1)).add("b", *random_masks(2))
         path = getattr(folders, side) / "b.nii.gz"
-        if damage == "NaN":
-            image = sitk.GetImageFromArray(np.full((5, 7, 6), np.nan, np.float32))
-            image.SetSpacing(SPACING)
-            sitk.WriteImage(image, str(path))
-        else:
-            content = path.read_bytes()
-            path.write_bytes(b"no mask" if damage == "no mask" else content[: len(content) // 2])
+        path.write_bytes(path.read_bytes()[:50])
         assert f"{side}/b.nii.gz" in self.error(folders)
         assert main(folders.words) == 1
         assert not list(folders.predictions.glob("*.csv"))
@@ -313,8 +290,6 @@ class TestFiles:
         [
             ({"nsd_tolerance": -1}, "give a distance from 0"),
             ({"nsd_tolerance": math.nan}, "give a distance from 0"),
-            ({"slice_axis": 3}, "no axis 3"),
-            ({"hd95_of_empty": "zero"}, "undefined or diagonal"),
             ({"n_processes": 0}, "not a number of processes"),
         ],
     )
@@ -336,17 +311,9 @@ class TestGeometry:
         assert plain.reference_ml == pytest.approx(3 * 4 * 7 * 0.7 * 1.1 * 2.5 / 1000)
         assert plain.prediction_ml == plain.reference_ml
 
-    def test_slices_along_each_axis(self, folders):
-        mask = np.zeros((4, 5, 6))
-        mask[1, 2, 3] = 1
-        folders.add("a", mask, mask)
-        found = [folders.score(slice_axis=axis)[1]["slice"].tolist() for axis in range(3)]
-        assert found == [[1], [2], [3]]
-
-    @pytest.mark.parametrize("reader", ["SimpleITKIOWithReorient", "NibabelIOWithReorient"])
     @pytest.mark.parametrize("turned", [False, True])
-    def test_slices_count_from_the_files_first_though_the_reader_turns_it(self, tmp_path, reader, turned):
-        folders = Folders(tmp_path, overwrite_image_reader_writer=reader)
+    def test_slices_count_from_the_files_first_though_the_reader_turns_it(self, tmp_path, turned):
+        folders = Folders(tmp_path, overwrite_image_reader_writer="SimpleITKIOWithReorient")
         voxels = np.zeros((4, 5, 6), np.uint8)  # x, y, z
         voxels[:2, 1, 0] = 1
         voxels[1, 1, 4] = 1
@@ -469,25 +436,17 @@ class TestPatients:
         assert not list(folders.predictions.glob("*.csv"))
 
 
-class TestSliceAxis:
-    @pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [2, 0, 1]])
-    def test_from_plans(self, tmp_path, order):
-        (tmp_path / "plans.json").write_text(json.dumps({"transpose_forward": order}))
-        assert slice_axis_of_plans(tmp_path / "plans.json") == order[0]
-
-    def test_refuses_what_is_no_plans(self, tmp_path):
-        (tmp_path / "plans.json").write_text(json.dumps({"transpose_forward": [0, 0, 1]}))
-        with pytest.raises(UserError, match="transpose_forward"):
-            slice_axis_of_plans(tmp_path / "plans.json")
-
-    def test_plans_beside_predictions_or_of_the_trained_model(self, tmp_path):
-        validation = tmp_path / "model" / "fold_0" / "validation"
-        validation.mkdir(parents=True)
-        assert plans_beside(validation) is None
-        (tmp_path / "model" / "plans.json").write_text("{}")
-        assert plans_beside(validation) == tmp_path / "model" / "plans.json"
-        (validation / "plans.json").write_text("{}")
-        assert plans_beside(validation) == validation / "plans.json"
+def test_the_slice_axis_is_that_of_the_plans_beside_the_predictions_or_of_the_trained_model(tmp_path):
+    validation = tmp_path / "model" / "fold_0" / "validation"
+    validation.mkdir(parents=True)
+    assert plans_beside(validation) is None
+    for folder, order in ((tmp_path / "model", [1, 0, 2]), (validation, [2, 0, 1])):
+        (folder / "plans.json").write_text(json.dumps({"transpose_forward": order}))
+        assert plans_beside(validation) == folder / "plans.json"
+        assert slice_axis_of_plans(folder / "plans.json") == order[0]
+    (tmp_path / "plans.json").write_text(json.dumps({"transpose_forward": [0, 0, 1]}))
+    with pytest.raises(UserError, match="transpose_forward"):
+        slice_axis_of_plans(tmp_path / "plans.json")
 
 
 class TestCommand:
@@ -506,7 +465,7 @@ class TestCommand:
         assert set(volumes["nsd_tolerance"]) == {1.5}
         printed = capsys.readouterr().out
         organ = volumes[volumes["label"] == "organ"]
-        (line,) = [each for each in printed.splitlines() if each.startswith("organ") and "DSC" in each]
+        line = next(each for each in printed.splitlines() if each.startswith("organ") and "DSC" in each)
         assert f"{organ['dsc'].mean():.4f}" in line
         assert f"{organ['dsc'].std():.4f}" in line
         assert line.endswith("3 of 3 cases")
