@@ -37,18 +37,11 @@ class Decoder(nn.Module):
         ValueError: ``deep_supervision`` without ``side_outputs``.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        plan: UNetPlan,
-        side_outputs: bool,
-        deep_supervision: bool,
-    ) -> None:
+    def __init__(self, num_classes: int, plan: UNetPlan, side_outputs: bool, deep_supervision: bool) -> None:
         super().__init__()
         ops, features_per_stage = plan.ops, plan.features_per_stage
         if deep_supervision and not side_outputs:
             raise ValueError("deep_supervision needs side_outputs: there is only one head to supervise")
-        self.num_classes = num_classes
         self.deep_supervision = deep_supervision
         self.upsamplings = nn.ModuleList()
         self.levels = nn.ModuleList()
@@ -107,23 +100,3 @@ class Decoder(nn.Module):
             features: the decoder's map one level below.
         """
         return skip
-
-    def compute_conv_feature_map_size(self, sizes: Sequence[Sequence[int]]) -> int:
-        """Count the values that the convolutions write for one sample.
-
-        Args:
-            sizes: the size of each encoder stage's map, highest resolution first.
-        """
-        total = 0
-        for level, convs in enumerate(self.levels):
-            assert isinstance(convs, nn.Sequential)
-            size = sizes[len(sizes) - 2 - level]
-            volume = 1
-            for n in size:
-                volume *= n
-            maps = [conv for conv in convs if isinstance(conv, ConvNormNonlin)]
-            total += sum(conv.compute_conv_feature_map_size(size) for conv in maps)
-            total += maps[-1].output_channels * volume  # the transposed convolution
-            if str(level) in self.seg_layers:
-                total += self.num_classes * volume
-        return total

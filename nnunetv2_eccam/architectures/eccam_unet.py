@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+import torch
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunetv2_eccam.architectures.decoder import Decoder
 from nnunetv2_eccam.architectures.encoder import Encoder, begin_as_identity
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
-from nnunetv2_eccam.architectures.unet_plan import Downsampling, ResidualBlocks, UNetPlan
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan, divisors
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation, Upsampling
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu, Fusion
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
@@ -22,9 +26,6 @@ from nnunetv2_eccam.blocks.compared_attention import ComparedAttention, make_com
 from nnunetv2_eccam.blocks.enhanced_convolution import BranchForm, BranchInit, EnhancedConvolution
 from nnunetv2_eccam.blocks.multi_scale import PAPER_DILATIONS, MultiScale, Rate
 from nnunetv2_eccam.blocks.spatial_correlation import AttentionScale, SpatialCorrelation
-
-CONVS_IN_PLACE_OF_BLOCKS = 2
-"""Convolutions a stage where a network cannot follow a plan's residual blocks."""
 
 AttentionStages = Literal["deepest", "1/16", "both", "from 1/16"] | Sequence[int]
 ATTENTION_STAGES = ("deepest", "1/16", "both", "from 1/16")
@@ -36,37 +37,14 @@ PAPER_REDUCTION = 16
 class ECCaMUNet(PadsToMultiple):
     """EC-CaM-UNet, in two or three dimensions as ``conv_op`` says.
 
-    The first arguments are those of ``PlainConvUNet`` and ``ResidualEncoderUNet`` in
+    The first arguments and ``stages`` are those of ``PlainConvUNet`` and ``ResidualEncoderUNet`` in
     dynamic-network-architectures, so that nnU-Net's plans describe this network in their own words; the others
     switch the paper's parts. With all of them off it is that network; on a plain plan this is the U-Net that the
     paper compares with.
 
     Args:
         input_channels: channels of the image.
-        n_stages: stages of the encoder; the paper has five.
-        features_per_stage: width of each stage, or one number for all.
-        conv_op: ``torch.nn.Conv2d`` or ``torch.nn.Conv3d``.
-        kernel_sizes: per stage, one odd number per axis (or one number).
-        strides: per stage, one number per axis (or one number); the first stage's is normally 1.
-        n_conv_per_stage: convolutions per encoder stage (the paper: 2), or None where there are residual blocks.
         num_classes: logit maps.
-        n_conv_per_stage_decoder: convolutions per decoder level, lowest resolution first (the paper: 2).
-        conv_bias: whether convolutions have a bias.
-        norm_op: normalisation, batch or instance.
-        norm_op_kwargs: its arguments.
-        dropout_op: dropout, or None.
-        dropout_op_kwargs: its arguments.
-        nonlin: nonlinearity.
-        nonlin_kwargs: its arguments.
-        nonlin_first: nonlinearity before normalisation.
-        n_blocks_per_stage: residual blocks per encoder stage, for a residual encoder; see :class:`ResidualBlocks`
-            for this and the next.
-        block: the kind of block.
-        bottleneck_channels: width inside a ``BottleneckD``, per stage.
-        stem_channels: width of the convolution in front of the first stage.
-        stochastic_depth_p: how likely a block is left out.
-        squeeze_excitation: SE in each block.
-        squeeze_excitation_reduction_ratio: of its hidden layer.
         deep_supervision: whether every head's logits are given, highest resolution first. Can be changed
             later as ``network.decoder.deep_supervision``, as nnU-Net does.
         enhanced_convolution: EC in the encoder.
@@ -88,8 +66,8 @@ class ECCaMUNet(PadsToMultiple):
         correlation_upsampling: ``transposed`` or ``interpolation``, CC's way back to C values.
         dilations: MuS's rates, each one number or one per axis; or such rates by stage, ``{"4": [6, 12, 18]}``.
         multi_scale_channels: width of each MuS branch; a quarter of its stage's by default.
-        downsampling: ``stride`` or ``max_pool``.
         side_outputs: a head at each decoder level (DWS), or one head.
+        stages: number, widths, kernels, strides and layers of the stages: the arguments of :class:`UNetPlan`.
 
     Shape:
         ``(B, input_channels, *spatial)`` to logits ``(B, num_classes, *spatial)``, or a list of them with
@@ -99,8 +77,11 @@ class ECCaMUNet(PadsToMultiple):
         ValueError: arguments that do not fit each other, with what was given and what is needed.
 
     Example:
-        >>> network = ECCaMUNet(1, 3, [8, 16, 32], nn.Conv2d, 3, [1, 2, 2], 2, 2, 2, norm_op=nn.InstanceNorm2d,
-        ...                     nonlin=nn.LeakyReLU, dilations=[1, 2, 3])
+        >>> network = ECCaMUNet(
+        ...     input_channels=1, num_classes=2, n_stages=3, features_per_stage=[8, 16, 32], conv_op=nn.Conv2d,
+        ...     kernel_sizes=3, strides=[1, 2, 2], n_conv_per_stage=2, n_conv_per_stage_decoder=2,
+        ...     norm_op=nn.InstanceNorm2d, nonlin=nn.LeakyReLU, dilations=[1, 2, 3],
+        ... )
         >>> network(torch.zeros(1, 1, 64, 48)).shape
         torch.Size([1, 2, 64, 48])
     """
@@ -108,30 +89,8 @@ class ECCaMUNet(PadsToMultiple):
     def __init__(
         self,
         input_channels: int,
-        n_stages: int,
-        features_per_stage: int | Sequence[int],
-        conv_op: type[nn.Module],
-        kernel_sizes: int | Sequence[int | Sequence[int]],
-        strides: int | Sequence[int | Sequence[int]],
-        n_conv_per_stage: int | Sequence[int] | None,
         num_classes: int,
-        n_conv_per_stage_decoder: int | Sequence[int],
-        conv_bias: bool = True,
-        norm_op: type[nn.Module] | None = None,
-        norm_op_kwargs: Mapping[str, Any] | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: Mapping[str, Any] | None = None,
-        nonlin: type[nn.Module] | None = None,
-        nonlin_kwargs: Mapping[str, Any] | None = None,
         deep_supervision: bool = False,
-        nonlin_first: bool = False,
-        n_blocks_per_stage: int | Sequence[int] | None = None,
-        block: type[nn.Module] | None = None,
-        bottleneck_channels: int | Sequence[int] | None = None,
-        stem_channels: int | None = None,
-        stochastic_depth_p: float = 0.0,
-        squeeze_excitation: bool = False,
-        squeeze_excitation_reduction_ratio: float = 1 / 16,
         enhanced_convolution: bool = True,
         norm_per_branch: bool = False,
         branch_form: BranchForm = "sum",
@@ -148,46 +107,12 @@ class ECCaMUNet(PadsToMultiple):
         correlation_upsampling: Upsampling = "transposed",
         dilations: Sequence[Rate] | Mapping[str, Sequence[Rate]] = PAPER_DILATIONS,
         multi_scale_channels: int | None = None,
-        downsampling: Downsampling = "stride",
         side_outputs: bool = True,
+        **stages: Any,
     ) -> None:
         super().__init__()
-        if (n_conv_per_stage is None) == (n_blocks_per_stage is None):
-            raise ValueError(
-                "give n_conv_per_stage, for a plain encoder, or n_blocks_per_stage, for a residual one; got "
-                f"{n_conv_per_stage} and {n_blocks_per_stage}"
-            )
-        residual = None
-        if n_blocks_per_stage is not None:
-            residual = ResidualBlocks.of(
-                n_stages,
-                n_blocks_per_stage,
-                block,
-                bottleneck_channels,
-                stem_channels=stem_channels,
-                stochastic_depth_p=stochastic_depth_p,
-                squeeze_excitation=squeeze_excitation,
-                squeeze_excitation_reduction_ratio=squeeze_excitation_reduction_ratio,
-            )
-        plan = UNetPlan.of(
-            n_stages,
-            features_per_stage,
-            conv_op,
-            kernel_sizes,
-            strides,
-            CONVS_IN_PLACE_OF_BLOCKS if n_conv_per_stage is None else n_conv_per_stage,
-            n_conv_per_stage_decoder,
-            conv_bias,
-            norm_op,
-            norm_op_kwargs,
-            dropout_op,
-            dropout_op_kwargs,
-            nonlin,
-            nonlin_kwargs,
-            downsampling,
-            nonlin_first,
-            residual,
-        )
+        plan = UNetPlan(**stages)
+        self.input_channels = input_channels
         self.plan = plan
         branches = {"norm_per_branch": norm_per_branch, "branch_form": branch_form, "branch_init": branch_init}
         self.encoder = Encoder(input_channels, plan, enhanced_convolution, branches)
@@ -213,23 +138,21 @@ class ECCaMUNet(PadsToMultiple):
             scales = MultiScale(channels, ops, rates, multi_scale_channels) if multi_scale else None
             return CoAGMuSFu(channels, ops, attention, scales, fusion, attention_residual)
 
-        deepest = n_stages - 1
-        stages = stages_with_attention(attention_stages, plan.strides)
-        self.earlier_fusions = nn.ModuleDict({str(n): fusion_at(n) for n in stages if n < deepest})
+        deepest = len(plan.strides) - 1
+        places = stages_with_attention(attention_stages, plan.strides)
+        self.earlier_fusions = nn.ModuleDict({str(n): fusion_at(n) for n in places if n < deepest})
         self.bottleneck = (
-            fusion_at(deepest) if deepest in stages else CoAGMuSFu(plan.features_per_stage[-1], plan.ops, None, None)
+            fusion_at(deepest) if deepest in places else CoAGMuSFu(plan.features_per_stage[-1], plan.ops, None, None)
         )
         self.decoder = Decoder(num_classes, plan, side_outputs, deep_supervision)
 
     def segment(self, image: Tensor) -> Tensor | list[Tensor]:
         """Segment a batch of images whose size the strides divide."""
         self._check_bottleneck(image)
-        output: Tensor | list[Tensor] = self.decoder(self.encoder(image, self._fusions()))
+        fusions = {int(stage): module for stage, module in self.earlier_fusions.items()}
+        fusions[len(self.plan.strides) - 1] = self.bottleneck
+        output: Tensor | list[Tensor] = self.decoder(self.encoder(image, fusions))
         return output
-
-    def _fusions(self) -> dict[int, nn.Module]:
-        earlier = {int(stage): module for stage, module in self.earlier_fusions.items()}
-        return {**earlier, len(self.plan.strides) - 1: self.bottleneck}
 
     @property
     def divisors(self) -> list[int]:
@@ -246,20 +169,16 @@ class ECCaMUNet(PadsToMultiple):
             )
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Count the values that all convolutions write for one sample: nnU-Net's measure of GPU memory.
+        """Count the values that all convolutions write in training for one sample: nnU-Net's measure of GPU memory.
 
         Args:
             input_size: of the image, without batch and channels.
         """
-        sizes = self.plan.sizes(input_size)
-        return (
-            self.encoder.compute_conv_feature_map_size(input_size)
-            + sum(
-                cast(CoAGMuSFu, module).compute_conv_feature_map_size(sizes[stage])
-                for stage, module in self._fusions().items()
-            )
-            + self.decoder.compute_conv_feature_map_size(sizes)
-        )
+        network, weights, outputs = copy.deepcopy(self).train(), self.state_dict(), _ConvolutionOutputs()
+        with FakeTensorMode(), torch.no_grad(), outputs:  # nothing is computed there but sizes
+            weights = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in weights.items()}
+            functional_call(network, weights, torch.empty(1, self.input_channels, *input_size), tie_weights=False)
+        return outputs.values
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
@@ -269,6 +188,20 @@ class ECCaMUNet(PadsToMultiple):
             module.begin()
         if isinstance(module, (BasicBlockD, BottleneckD)):
             begin_as_identity(module)
+
+
+class _ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Count the values of the maps that convolutions write: not of sequences, and not of single positions, as SE's."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.values = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = operation(*args, **(kwargs or {}))
+        if operation is torch.ops.aten.convolution.default and output.ndim > 3 and output[0, 0].numel() > 1:
+            self.values += int(output.numel())
+        return output
 
 
 def stages_with_attention(where: AttentionStages, strides: Sequence[Sequence[int]]) -> list[int]:
@@ -290,7 +223,7 @@ def stages_with_attention(where: AttentionStages, strides: Sequence[Sequence[int
     if isinstance(where, str):
         if where not in ATTENTION_STAGES:
             raise ValueError(f"attention_stages must be one of {ATTENTION_STAGES} or a list, got {where!r}")
-        reduced = [max(math.prod(axis) for axis in zip(*strides[: n + 1], strict=True)) for n in range(len(strides))]
+        reduced = [max(divisors(strides[: n + 1])) for n in range(len(strides))]
         first = next((n for n, factor in enumerate(reduced) if factor >= PAPER_REDUCTION), deepest)
         chosen = {"deepest": [deepest], "1/16": [first], "both": [first, deepest]}
         return sorted(set(chosen.get(where, range(first, deepest + 1))))

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD, StackedResidualBlocks
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.unet_plan import ResidualBlocks, UNetPlan
-from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, feature_map_volume
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
 
 
@@ -40,7 +40,6 @@ class Encoder(nn.Module):
         branches: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.strides = plan.strides
         self.stem: nn.Module | None = None
         if plan.residual is not None:
             self.stem, self.stages = _residual_stages(input_channels, plan, plan.residual)
@@ -84,25 +83,6 @@ class Encoder(nn.Module):
             maps.append(features)
         return maps
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Count the values that the convolutions write for one sample."""
-        size = list(input_size)
-        total = 0 if self.stem is None else int(cast(Any, self.stem).compute_conv_feature_map_size(size))
-        for stage, stride in zip(self.stages, self.strides, strict=True):
-            smaller = [n // step for n, step in zip(size, stride, strict=True)]
-            for layer in stage if isinstance(stage, nn.Sequential) else [stage]:
-                if isinstance(layer, (ConvNormNonlin, EnhancedConvolution)):
-                    strided = any(step > 1 for step in layer.stride)
-                    total += layer.compute_conv_feature_map_size(size if strided else smaller)
-                elif isinstance(layer, StackedResidualBlocks):
-                    pooled = all(step == 1 for step in layer.initial_stride)
-                    total += int(layer.compute_conv_feature_map_size(smaller if pooled else size))
-                    # What the blocks do not know of: the maps of branches that are run apart.
-                    more = sum((conv.n_maps - 1) * conv.output_channels for conv in enhanced_convolutions(layer))
-                    total += more * feature_map_volume(smaller, [1] * len(smaller))
-            size = smaller
-        return total
-
 
 def residual_blocks(module: nn.Module) -> Iterator[nn.Module]:
     """Yield the residual blocks inside a module."""
@@ -125,7 +105,7 @@ def begin_as_identity(block: nn.Module) -> None:
 
 
 def _residual_stages(
-    input_channels: int, plan: UNetPlan, residual: ResidualBlocks
+    input_channels: int, plan: UNetPlan, residual: Mapping[str, Any]
 ) -> tuple[nn.Module, nn.ModuleList]:
     """Build stem and stages as ``ResidualEncoderUNet`` does."""
     ops = plan.ops
@@ -145,7 +125,7 @@ def _residual_stages(
         nonlin_kwargs=dict(ops.nonlin_kwargs),
         return_skips=True,
         pool_type="max" if plan.downsampling == "max_pool" else "conv",
-        **dataclasses.asdict(residual),
+        **residual,
     )
     return encoder.stem, nn.ModuleList(encoder.stages)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import pydoc
 from collections.abc import Mapping, Sequence
@@ -10,12 +9,12 @@ from typing import Any, cast
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
-from nnunetv2_eccam.architectures.eccam_unet import CONVS_IN_PLACE_OF_BLOCKS, ECCaMUNet, stages_with_attention
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, build_compared
+from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet, stages_with_attention
 from nnunetv2_eccam.architectures.origin import Origin, plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
-from nnunetv2_eccam.architectures.unet_plan import ResidualBlocks, UNetPlan, per_stage_and_axis
-from nnunetv2_eccam.blocks.multi_scale import dilations_for
+from nnunetv2_eccam.architectures.unet_plan import CONVS_IN_PLACE_OF_BLOCKS, UNetPlan, divisors, per_stage_and_axis
+from nnunetv2_eccam.blocks.multi_scale import dilations_for, scaled_dilations
 from nnunetv2_eccam.errors import UserError
 
 PAPER_STAGES = 5
@@ -23,25 +22,33 @@ PAPER_STAGES = 5
 
 CLASS_NAME = f"{ECCaMUNet.__module__}.{ECCaMUNet.__qualname__}"
 
-_GIVEN_BY_NNUNET = {"self", "input_channels", "num_classes", "deep_supervision"}
+_GIVEN_BY_NNUNET = {"input_channels", "num_classes", "deep_supervision"}
 
-_CONSTRUCTOR = inspect.signature(ECCaMUNet).parameters
-SWITCHES = frozenset(_CONSTRUCTOR) - _GIVEN_BY_NNUNET
+
+def _arguments_of(cls: type) -> dict[str, Any]:
+    """Give what a plan may tell a network, with the defaults."""
+    parameters = inspect.signature(cls).parameters
+    named = {name: found.default for name, found in parameters.items() if found.kind is not found.VAR_KEYWORD}
+    return {name: default for name, default in named.items() if name not in _GIVEN_BY_NNUNET}
+
+
+_OF_A_UNET = _arguments_of(UNetPlan)
+_ARGUMENTS = {**_OF_A_UNET, **_arguments_of(ECCaMUNet)}
+_DEFAULTS = {name: default for name, default in _ARGUMENTS.items() if default is not inspect.Parameter.empty}
+
+SWITCHES = frozenset(_ARGUMENTS)
 """The arguments that a plans file or a trainer may set."""
 
-_DEFAULTS = {
-    name: parameter.default
-    for name, parameter in _CONSTRUCTOR.items()
-    if name in SWITCHES and parameter.default is not inspect.Parameter.empty
-}
-
-_OF_A_UNET = frozenset(inspect.signature(UNetPlan.of).parameters)
-OF_BLOCKS = frozenset(ResidualBlocks.__dataclass_fields__)
+OF_BLOCKS = frozenset(
+    {"n_blocks_per_stage", "block", "bottleneck_channels", "stem_channels", "stochastic_depth_p"}
+    | {"squeeze_excitation", "squeeze_excitation_reduction_ratio"}
+)
+"""Of these, what only a residual encoder has."""
 
 KNOWN = {
-    "PlainConvUNet": frozenset(inspect.signature(PlainConvUNet).parameters) - _GIVEN_BY_NNUNET,
+    "PlainConvUNet": frozenset(_arguments_of(PlainConvUNet)),
     # nnU-Net's class does not hand the encoder's last arguments on yet.
-    "ResidualEncoderUNet": frozenset(inspect.signature(ResidualEncoderUNet).parameters) - _GIVEN_BY_NNUNET | OF_BLOCKS,
+    "ResidualEncoderUNet": frozenset(_arguments_of(ResidualEncoderUNet)) | OF_BLOCKS,
 }
 """nnU-Net's networks whose plans can be followed, and their arguments."""
 
@@ -149,7 +156,7 @@ def not_followed(architecture: Mapping[str, Any], network: str, max_stages: int 
     blocks = arguments.get("n_blocks_per_stage")
     said: list[str] = []
     if network != CLASS_NAME:
-        if issubclass(_class_of(network), BackboneNetwork):
+        if issubclass(_located("network", network), BackboneNetwork):
             return "it has a backbone of its own, and takes nothing of the plan's network but the number of axes"
         if blocks is not None:
             said.append(
@@ -161,29 +168,32 @@ def not_followed(architecture: Mapping[str, Any], network: str, max_stages: int 
 
 
 def _dilations(arguments: Mapping[str, Any], patch_size: Sequence[int]) -> Any:
-    """Give the rates of MuS: those that are stated, for the deepest stage, or the paper's scaled to each place."""
-    stated = arguments.get("dilations")
-    if isinstance(stated, Mapping):
-        return stated
+    """Give the rates of MuS, by stage where the module is elsewhere than at the deepest alone.
+
+    Rates that are stated are the deepest stage's, or given by stage. A place without rates of its own has the deepest
+    stage's, scaled to its map; where none are stated for that one, or those that it would have anyway, the paper's.
+    """
     strides = per_stage_and_axis("strides", arguments["strides"], int(arguments["n_stages"]), len(patch_size))
     deepest = len(strides) - 1
-    stages = stages_with_attention(arguments.get("attention_stages", "deepest"), strides)
-    rates = {
-        str(stage): stated
-        if stage == deepest and stated is not None
-        else plain(dilations_for(bottleneck_size(patch_size, strides[: stage + 1])))
-        for stage in stages
-    }
-    return rates[str(deepest)] if stages == [deepest] else rates
+    sizes = [bottleneck_size(patch_size, strides[: stage + 1]) for stage in range(len(strides))]
+    stated = arguments.get("dilations")
+    rates = dict(stated) if isinstance(stated, Mapping) else {} if stated is None else {str(deepest): stated}
+    reference, of_paper = rates.get(str(deepest)), [plain(dilations_for(size)) for size in sizes]
+
+    def rates_at(place: int) -> Any:
+        if str(place) in rates:
+            return rates[str(place)]
+        if reference is None or plain(reference) == of_paper[deepest]:
+            return of_paper[place]
+        return plain(scaled_dilations(reference, sizes[deepest], sizes[place]))
+
+    places = stages_with_attention(arguments.get("attention_stages", "deepest"), strides)
+    return rates_at(deepest) if places == [deepest] else {str(place): rates_at(place) for place in places}
 
 
 def bottleneck_size(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[int]:
     """Give the size of the last stage's map for a patch."""
-    size = list(patch_size)
-    for stride in strides:
-        steps = [stride] * len(size) if isinstance(stride, int) else stride
-        size = [n // step for n, step in zip(size, steps, strict=True)]
-    return size
+    return [n // d for n, d in zip(patch_size, divisors(strides), strict=True)]
 
 
 def build_network(
@@ -203,8 +213,8 @@ def build_network(
         patch_size: see :func:`network_arguments`.
         input_channels: channels of the image.
         num_classes: logit maps.
-        deep_supervision: whether all side outputs are given. The heads exist either way, so that weights
-            trained with it load into a network built without it, as nnU-Net does for prediction.
+        deep_supervision: whether all side outputs are given, of a network that has them. The heads exist either way,
+            so that weights trained with it load into a network built without it, as nnU-Net does for prediction.
         switches: see :func:`network_arguments`.
         network: dotted path of the network's class, ``ECCaMUNet`` or a ``ComparedNetwork``, which is built
             from what the arguments say of a U-Net's stages.
@@ -214,34 +224,30 @@ def build_network(
         UserError: an argument that the network does not have, or a library that it needs is missing.
     """
     stated = network_arguments(architecture, patch_size, switches, max_stages)
-    if network != CLASS_NAME and stated.get("n_blocks_per_stage") is not None:
-        stated["n_conv_per_stage"] = stated["n_conv_per_stage_decoder"] = CONVS_IN_PLACE_OF_BLOCKS
+    if network != CLASS_NAME:
+        if stated.get("n_blocks_per_stage") is not None:
+            stated["n_conv_per_stage"] = stated["n_conv_per_stage_decoder"] = CONVS_IN_PLACE_OF_BLOCKS
+        stated = {name: value for name, value in stated.items() if name in _OF_A_UNET and name not in OF_BLOCKS}
     classes = {"block", *architecture["_kw_requires_import"]}
     arguments = {name: _located(name, value) if name in classes else value for name, value in stated.items()}
     built: Any
     try:
         if network == CLASS_NAME:
-            built = ECCaMUNet(
-                input_channels=input_channels, num_classes=num_classes, deep_supervision=deep_supervision, **arguments
-            )
+            built = ECCaMUNet(input_channels, num_classes, deep_supervision, **arguments)
             stated = {**_DEFAULTS, **stated}
         else:
-            plan = UNetPlan.of(**{name: value for name, value in arguments.items() if name in _OF_A_UNET})
-            compared = _class_of(network)
-            built = compared.from_plan(plan, input_channels, num_classes, deep_supervision)
-            shapes_it = () if issubclass(compared, BackboneNetwork) else _OF_A_UNET
-            stated = {name: value for name, value in stated.items() if name in shapes_it}
+            compared: Any = _located("network", network)
+            built = build_compared(compared, UNetPlan(**arguments), input_channels, num_classes)
+            if deep_supervision:  # of a network that has side outputs
+                built.decoder.deep_supervision = True
+            if issubclass(compared, BackboneNetwork):
+                stated = {}  # of the plan's network it takes nothing
     except ValueError as error:
         raise UserError(f"the network of these plans cannot be built: {error}") from error
     stated |= {"input_channels": input_channels, "num_classes": num_classes}
     built.origin = Origin.here(network, stated)
     built.apply(built.initialize)
     return cast(PadsToMultiple, built)
-
-
-def _class_of(network: str) -> Any:
-    module, _, name = network.rpartition(".")
-    return getattr(importlib.import_module(module), name)
 
 
 def _located(name: str, value: Any) -> Any:

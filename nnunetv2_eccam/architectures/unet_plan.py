@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
@@ -14,90 +14,58 @@ from nnunetv2_eccam.blocks.convolution import LayerOps
 Downsampling = Literal["stride", "max_pool"]
 DOWNSAMPLINGS: tuple[Downsampling, ...] = ("stride", "max_pool")
 
+CONVS_IN_PLACE_OF_BLOCKS = 2
+"""Convolutions a stage where a network cannot follow a plan's residual blocks."""
 
-@dataclass(frozen=True)
-class ResidualBlocks:
-    """What the stages of a ``ResidualEncoderUNet`` are made of, in the words of nnU-Net's plans.
+
+class UNetPlan:
+    """Stages of a U-Net, in the words of nnU-Net's plans, and the operators of its layers.
+
+    The arguments are those of ``PlainConvUNet`` and ``ResidualEncoderUNet`` in dynamic-network-architectures. One
+    number may stand for every stage, or every axis. Attributes have the arguments' names, with one entry per stage;
+    ``ops`` has the operators, and ``residual`` what ``ResidualEncoder`` is told of its blocks, or None.
 
     Args:
-        n_blocks_per_stage: blocks of each encoder stage.
-        block: dynamic-network-architectures' ``BasicBlockD`` or ``BottleneckD``.
+        n_stages: stages of the encoder; the paper has five.
+        features_per_stage: width of each stage, highest resolution first.
+        conv_op: ``torch.nn.Conv2d`` or ``torch.nn.Conv3d``.
+        kernel_sizes: per stage, one odd number per axis.
+        strides: per stage, one number per axis: what the map shrinks by on entering the stage; the first stage's is
+            normally 1.
+        n_conv_per_stage: convolutions of each encoder stage (the paper: 2), or None where there are residual blocks;
+            a network without such blocks has :data:`CONVS_IN_PLACE_OF_BLOCKS` then.
+        n_conv_per_stage_decoder: convolutions of each decoder level, lowest resolution first (the paper: 2).
+        conv_bias: whether convolutions have a bias.
+        norm_op: normalisation, batch or instance.
+        norm_op_kwargs: its arguments.
+        dropout_op: dropout, or None.
+        dropout_op_kwargs: its arguments.
+        nonlin: nonlinearity.
+        nonlin_kwargs: its arguments.
+        nonlin_first: nonlinearity before normalisation.
+        downsampling: ``stride`` in a stage's first convolution (nnU-Net's way) or ``max_pool`` before it (U-Net's).
+        n_blocks_per_stage: residual blocks of each encoder stage, for a residual encoder.
+        block: dynamic-network-architectures' ``BasicBlockD``, the default, or ``BottleneckD``.
         bottleneck_channels: per stage, width inside a ``BottleneckD``.
         stem_channels: width of the convolution in front of the first stage; the first stage's by default.
         stochastic_depth_p: how likely a block is left out of a training step.
         squeeze_excitation: SE in each block.
         squeeze_excitation_reduction_ratio: width of SE's hidden layer over the block's.
+
+    Raises:
+        ValueError: a list that has not one entry per stage or axis, an unknown ``downsampling`` or block, a
+            ``BottleneckD`` without its widths, or both or neither of convolutions and blocks.
     """
 
-    n_blocks_per_stage: tuple[int, ...]
-    block: type[nn.Module] = BasicBlockD
-    bottleneck_channels: tuple[int | None, ...] | None = None
-    stem_channels: int | None = None
-    stochastic_depth_p: float = 0.0
-    squeeze_excitation: bool = False
-    squeeze_excitation_reduction_ratio: float = 1 / 16
-
-    @classmethod
-    def of(
-        cls,
-        n_stages: int,
-        n_blocks_per_stage: int | Sequence[int],
-        block: type[nn.Module] | None = None,
-        bottleneck_channels: int | Sequence[int] | None = None,
-        **more: Any,
-    ) -> ResidualBlocks:
-        """Make it of a ``ResidualEncoderUNet``'s arguments, where one number may stand for every stage.
-
-        Raises:
-            ValueError: a list that has not one entry per stage, an unknown block, or one without its widths.
-        """
-        block = BasicBlockD if block is None else block
-        if block not in (BasicBlockD, BottleneckD):
-            raise ValueError(f"block must be BasicBlockD or BottleneckD, got {getattr(block, '__name__', block)}")
-        if block is BottleneckD and bottleneck_channels is None:
-            raise ValueError("BottleneckD needs bottleneck_channels, its width in each stage")
-        widths = None
-        if bottleneck_channels is not None:
-            widths = _per_stage("bottleneck_channels", bottleneck_channels, n_stages)
-        return cls(_per_stage("n_blocks_per_stage", n_blocks_per_stage, n_stages), block, widths, **more)
-
-
-@dataclass(frozen=True)
-class UNetPlan:
-    """Stages of a U-Net, in the words of nnU-Net's plans; make one by :meth:`of`, which checks it.
-
-    Args:
-        features_per_stage: width of each stage, highest resolution first.
-        kernel_sizes: per stage, one odd number per axis.
-        strides: per stage, one number per axis: what the map shrinks by on entering the stage.
-        n_conv_per_stage: convolutions of each encoder stage.
-        n_conv_per_stage_decoder: convolutions of each decoder level, lowest resolution first.
-        ops: the operators.
-        downsampling: ``stride`` in a stage's first convolution (nnU-Net's way) or ``max_pool`` before it
-            (U-Net's).
-        residual: the encoder's stages where they are residual blocks; ``n_conv_per_stage`` is then what a
-            network without such blocks puts in their place.
-    """
-
-    features_per_stage: tuple[int, ...]
-    kernel_sizes: tuple[tuple[int, ...], ...]
-    strides: tuple[tuple[int, ...], ...]
-    n_conv_per_stage: tuple[int, ...]
-    n_conv_per_stage_decoder: tuple[int, ...]
-    ops: LayerOps
-    downsampling: Downsampling = "stride"
-    residual: ResidualBlocks | None = None
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         n_stages: int,
         features_per_stage: int | Sequence[int],
         conv_op: Any,
         kernel_sizes: int | Sequence[int | Sequence[int]],
         strides: int | Sequence[int | Sequence[int]],
-        n_conv_per_stage: int | Sequence[int],
-        n_conv_per_stage_decoder: int | Sequence[int],
+        n_conv_per_stage: int | Sequence[int] | None = None,
+        n_conv_per_stage_decoder: int | Sequence[int] = 2,
         conv_bias: bool = True,
         norm_op: Any = None,
         norm_op_kwargs: Mapping[str, Any] | None = None,
@@ -105,18 +73,24 @@ class UNetPlan:
         dropout_op_kwargs: Mapping[str, Any] | None = None,
         nonlin: Any = None,
         nonlin_kwargs: Mapping[str, Any] | None = None,
-        downsampling: Downsampling = "stride",
         nonlin_first: bool = False,
-        residual: ResidualBlocks | None = None,
-    ) -> UNetPlan:
-        """Make a plan of a ``PlainConvUNet``'s arguments, where one number may stand for every stage or axis.
-
-        Raises:
-            ValueError: a list that has not one entry per stage or axis, or an unknown ``downsampling``.
-        """
+        downsampling: Downsampling = "stride",
+        n_blocks_per_stage: int | Sequence[int] | None = None,
+        block: type[nn.Module] | None = None,
+        bottleneck_channels: int | Sequence[int] | None = None,
+        stem_channels: int | None = None,
+        stochastic_depth_p: float = 0.0,
+        squeeze_excitation: bool = False,
+        squeeze_excitation_reduction_ratio: float = 1 / 16,
+    ) -> None:
         if downsampling not in DOWNSAMPLINGS:
             raise ValueError(f"downsampling must be one of {', '.join(DOWNSAMPLINGS)}, got {downsampling!r}")
-        ops = LayerOps(
+        if (n_conv_per_stage is None) == (n_blocks_per_stage is None):
+            raise ValueError(
+                "give n_conv_per_stage, for a plain encoder, or n_blocks_per_stage, for a residual one; got "
+                f"{n_conv_per_stage} and {n_blocks_per_stage}"
+            )
+        self.ops = LayerOps(
             conv_op,
             conv_bias,
             norm_op,
@@ -127,33 +101,42 @@ class UNetPlan:
             nonlin_kwargs or {},
             nonlin_first,
         )
-        return cls(
-            _per_stage("features_per_stage", features_per_stage, n_stages),
-            per_stage_and_axis("kernel_sizes", kernel_sizes, n_stages, ops.dimension),
-            per_stage_and_axis("strides", strides, n_stages, ops.dimension),
-            _per_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
-            _per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
-            ops,
-            downsampling,
-            residual,
-        )
+        convs = CONVS_IN_PLACE_OF_BLOCKS if n_conv_per_stage is None else n_conv_per_stage
+        self.features_per_stage = _per_stage("features_per_stage", features_per_stage, n_stages)
+        self.kernel_sizes = per_stage_and_axis("kernel_sizes", kernel_sizes, n_stages, self.ops.dimension)
+        self.strides = per_stage_and_axis("strides", strides, n_stages, self.ops.dimension)
+        self.n_conv_per_stage = _per_stage("n_conv_per_stage", convs, n_stages)
+        self.n_conv_per_stage_decoder = _per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1)
+        self.downsampling = downsampling
+        self.residual: dict[str, Any] | None = None
+        if n_blocks_per_stage is None:
+            return
+        block = BasicBlockD if block is None else block
+        if block not in (BasicBlockD, BottleneckD):
+            raise ValueError(f"block must be BasicBlockD or BottleneckD, got {getattr(block, '__name__', block)}")
+        if block is BottleneckD and bottleneck_channels is None:
+            raise ValueError("BottleneckD needs bottleneck_channels, its width in each stage")
+        if bottleneck_channels is not None:
+            bottleneck_channels = _per_stage("bottleneck_channels", bottleneck_channels, n_stages)
+        self.residual = {
+            "n_blocks_per_stage": _per_stage("n_blocks_per_stage", n_blocks_per_stage, n_stages),
+            "block": block,
+            "bottleneck_channels": bottleneck_channels,
+            "stem_channels": stem_channels,
+            "stochastic_depth_p": stochastic_depth_p,
+            "squeeze_excitation": squeeze_excitation,
+            "squeeze_excitation_reduction_ratio": squeeze_excitation_reduction_ratio,
+        }
 
     @property
     def divisors(self) -> list[int]:
         """What the size of the image must be divisible by, per axis: the product of the strides."""
-        products = [1] * self.ops.dimension
-        for stride in self.strides:
-            products = [product * step for product, step in zip(products, stride, strict=True)]
-        return products
+        return divisors(self.strides)
 
-    def sizes(self, input_size: Sequence[int]) -> list[list[int]]:
-        """Give the size of each stage's map."""
-        sizes: list[list[int]] = []
-        size = list(input_size)
-        for stride in self.strides:
-            size = [n // step for n, step in zip(size, stride, strict=True)]
-            sizes.append(size)
-        return sizes
+
+def divisors(strides: Sequence[Sequence[int]]) -> list[int]:
+    """Give the product of the stages' strides along each axis."""
+    return [math.prod(axis) for axis in zip(*strides, strict=True)]
 
 
 def _per_stage(name: str, value: int | Sequence[int], n_stages: int) -> tuple[int, ...]:

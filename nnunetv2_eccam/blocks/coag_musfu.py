@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -78,8 +77,3 @@ class CoAGMuSFu(nn.Module):
             return attended + scales
         fused: Tensor = self.fuse(attended, scales)
         return fused
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Count the values that the convolutions write for one sample."""
-        parts = [part for part in (self.multi_scale, self.fuse) if part is not None]
-        return sum(part.compute_conv_feature_map_size(input_size) for part in parts)

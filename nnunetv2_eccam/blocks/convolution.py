@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.helper import (
     convert_conv_op_to_dim,
@@ -155,12 +154,3 @@ class ConvNormNonlin(nn.Module):
         if self.nonlin_first:
             return self.norm(self.nonlin(output))  # type: ignore[no-any-return]
         return self.nonlin(self.norm(output))  # type: ignore[no-any-return]
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Count the values that the convolution writes for one sample; nnU-Net's measure of GPU memory."""
-        return self.output_channels * feature_map_volume(input_size, self.stride)
-
-
-def feature_map_volume(input_size: Sequence[int], stride: Sequence[int]) -> int:
-    """Count the positions of a map of ``input_size`` after ``stride``."""
-    return int(torch.Size([size // step for size, step in zip(input_size, stride, strict=True)]).numel())

@@ -31,7 +31,7 @@ from dynamic_network_architectures.building_blocks.helper import get_matching_ba
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nnunetv2_eccam.blocks.convolution import LayerOps, feature_map_volume
+from nnunetv2_eccam.blocks.convolution import LayerOps
 from nnunetv2_eccam.blocks.recomputation import (
     centre_of,
     convolve,
@@ -247,16 +247,6 @@ class EnhancedConvolution(nn.Module):
             return normalised_branch(features, weight, norm, self.stride, padding)
         output: Tensor = norm(conv(features))
         return output
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Count the values that training writes for one sample: every branch's, where they are run apart."""
-        return self.n_maps * self.output_channels * feature_map_volume(input_size, self.stride)
-
-    @property
-    def n_maps(self) -> int:
-        """Maps that training writes: one, or one for each branch that is run apart."""
-        norms = self._norms_of_branches()
-        return 1 if norms is None else len(norms)
 
 
 def one_dimensional_kernels(kernel_size: Sequence[int]) -> list[list[int]]:

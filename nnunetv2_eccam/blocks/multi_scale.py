@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps, feature_map_volume
+from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
 PAPER_DILATIONS = (6, 12, 18)
 """The paper's rates (III.A.2), which it uses on a bottleneck of 32x32: 512x512 after four halvings."""
@@ -102,11 +102,6 @@ class MultiScale(nn.Module):
         restored: Tensor = self.restore(*scales)
         return restored
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
-        """Count the values that the convolutions write for one sample."""
-        widths = self.pointwise.output_channels * (1 + len(self.dilated)) + self.restore.output_channels
-        return widths * feature_map_volume(input_size, [1] * len(input_size))
-
 
 def _per_axis(rate: Rate, dimension: int) -> tuple[int, ...]:
     rates = (rate,) * dimension if isinstance(rate, int) else tuple(rate)
@@ -136,6 +131,27 @@ def dilations_for(bottleneck_size: Sequence[int]) -> tuple[Rate, ...]:
         return _scaled(min(bottleneck_size))
     per_axis = zip(*map(_scaled, bottleneck_size), strict=True)
     return tuple(rates[0] if len(set(rates)) == 1 else rates for rates in per_axis)
+
+
+def scaled_dilations(rates: Sequence[Rate], of_size: Sequence[int], size: Sequence[int]) -> tuple[Rate, ...]:
+    """Scale the rates of one map to another one of the same network, as :func:`dilations_for` scales the paper's.
+
+    Args:
+        rates: of the smaller map, each one number or one per axis.
+        of_size: its positions along each axis.
+        size: those of the larger map.
+
+    >>> scaled_dilations([1, 3], [5, 6], [20, 24])
+    (4, 12)
+    """
+    if len(size) < 3 and all(isinstance(rate, int) for rate in rates):
+        of_size, size = [min(of_size)], [min(size)]
+    scaled: list[Rate] = []
+    for rate in rates:
+        per_axis = zip(_per_axis(rate, len(size)), of_size, size, strict=True)
+        axes = [max(1, round(n * larger / max(1, smaller))) for n, smaller, larger in per_axis]
+        scaled.append(axes[0] if len(set(axes)) == 1 else axes)
+    return tuple(scaled)
 
 
 def _scaled(size: int) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from nnunetv2_eccam.architectures.from_plans import (
     cut_to_depth,
     network_arguments,
 )
+from nnunetv2_eccam.architectures.unet_plan import divisors
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.plans.batch_size import dataset_voxels, estimate_batch_size
 from nnunetv2_eccam.plans.overrides import ConfigurationOverride
@@ -139,10 +139,9 @@ def _patch_size(
     patch_size = list(parent["patch_size"])
     if override.max_patch_size is None:
         return patch_size
-    divisors = [math.prod(steps) for steps in zip(*strides, strict=True)]
     return [
         n if n <= override.max_patch_size else max(d, override.max_patch_size // d * d)
-        for n, d in zip(patch_size, divisors, strict=True)
+        for n, d in zip(patch_size, divisors(strides), strict=True)
     ]
 
 
@@ -151,11 +150,11 @@ def _check(override: ConfigurationOverride, arguments: Mapping[str, Any], patch_
     strides = arguments["strides"]
     if any(len(stride) != len(patch_size) for stride in strides):
         raise UserError(f"{override.name}: a patch of {len(patch_size)} axes and strides {strides} do not fit")
-    divisors = [math.prod(steps) for steps in zip(*strides, strict=True)]
-    if any(n % d for n, d in zip(patch_size, divisors, strict=True)):
-        nearest = [max(d, round(n / d) * d) for n, d in zip(patch_size, divisors, strict=True)]
+    least = divisors(strides)
+    if any(n % d for n, d in zip(patch_size, least, strict=True)):
+        nearest = [max(d, round(n / d) * d) for n, d in zip(patch_size, least, strict=True)]
         raise UserError(
-            f"{override.name}: patch_size {list(patch_size)} is not divisible by {divisors}, the product of the "
+            f"{override.name}: patch_size {list(patch_size)} is not divisible by {least}, the product of the "
             f"strides over {len(strides)} stages; the nearest that is: {nearest}"
         )
     bottleneck = bottleneck_size(patch_size, strides)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from unet_plans import plan
+from unet_plans import MODULE_OFF, plan, small_arguments
 
 from nnunetv2_eccam.architectures.eccam_unet import ATTENTION_STAGES, ECCaMUNet, stages_with_attention
-from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
+from nnunetv2_eccam.architectures.from_plans import CLASS_NAME, build_network, network_arguments
 
 HALVINGS = [[1, 1]] + [[2, 2]] * 6
 
@@ -46,7 +46,7 @@ def test_rates_and_widths_are_those_of_each_place():
     by_stage = {**network.earlier_fusions, "6": network.bottleneck}
     found = {n: [branch.dilation for branch in fusion.multi_scale.dilated] for n, fusion in by_stage.items()}
     assert found == {"4": [4, 9, 14], "6": [1, 2, 3]}  # of 24 and of 6 positions along the smaller axis
-    assert {n: fusion.multi_scale.pointwise.output_channels for n, fusion in by_stage.items()} == {"4": 2, "6": 4}
+    assert {n: fusion.multi_scale.pointwise.conv.out_channels for n, fusion in by_stage.items()} == {"4": 2, "6": 4}
     assert {n: fusion.attention.channel.channels for n, fusion in by_stage.items()} == {"4": 8, "6": 16}
 
 
@@ -56,8 +56,22 @@ def test_stated_rates_are_the_deepest_stages_or_given_by_stage():
 
     assert rates() == [1, 2, 3]
     assert rates(attention_stages="1/16") == {"4": [4, 9, 14]}
-    assert rates(attention_stages="both", dilations=[1, 2]) == {"4": [4, 9, 14], "6": [1, 2]}
     assert rates(attention_stages="1/16", dilations={"4": [3]}) == {"4": [3]}
+    assert rates(attention_stages="both", dilations={"4": [3]}) == {"4": [3], "6": [1, 2, 3]}
+    # The deepest stage has 8x6 positions, the fourth from 0 has 32x24: four times as many along each axis.
+    assert rates(attention_stages="both", dilations=[1, 4]) == {"4": [4, 16], "6": [1, 4]}
+    assert rates(attention_stages=[5], dilations=[[1, 2], 3]) == {"5": [[2, 4], 6]}
+    assert rates(attention_stages=[5], dilations={"6": [2]}) == {"5": [4]}
+
+
+def test_a_configuration_that_states_the_rates_of_its_deepest_stage_may_have_the_module_elsewhere():
+    """As ``nnUNetv2_eccam plans`` writes it: the rates that it states are those that the place would have had."""
+    written = {**plan(7), "network_class_name": CLASS_NAME}
+    written["arch_kwargs"] = network_arguments(plan(7), [512, 384])
+    for where in ATTENTION_STAGES:
+        switches = {"attention_stages": where}
+        expected = network_arguments(plan(7), [512, 384], switches)["dilations"]
+        assert network_arguments(written, [512, 384], switches)["dilations"] == expected
 
 
 @pytest.mark.parametrize("where", ATTENTION_STAGES)
@@ -82,15 +96,9 @@ def test_the_map_goes_on_into_the_deeper_stage_and_the_skip_connection(where):
 
 
 def test_with_an_identity_path_the_network_begins_as_the_one_without_the_module_and_learns_it():
-    arguments = {
-        "n_stages": 3, "features_per_stage": [4, 6, 10], "conv_op": nn.Conv2d, "kernel_sizes": 3,
-        "strides": [1, 2, 2], "n_conv_per_stage": 2, "num_classes": 2, "n_conv_per_stage_decoder": 2,
-        "norm_op": nn.InstanceNorm2d, "nonlin": nn.LeakyReLU, "dilations": [1, 2],
-    }  # fmt: skip
-    network = ECCaMUNet(1, **arguments, attention_residual=True, attention_stages=[1, 2])
-    without = ECCaMUNet(
-        1, **arguments, channel_correlation=False, spatial_correlation=False, multi_scale=False, attention_residual=True
-    )
+    arguments = {**small_arguments(2, nn.InstanceNorm2d, [4, 6, 10]), "dilations": [1, 2], "attention_residual": True}
+    network = ECCaMUNet(1, 2, **arguments, attention_stages=[1, 2])
+    without = ECCaMUNet(1, 2, **arguments, **MODULE_OFF)
     shared = {n: w for n, w in network.state_dict().items() if not n.startswith(("bottleneck", "earlier_fusions"))}
     without.load_state_dict(shared)
     image = torch.randn(2, 1, 32, 32)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.helper import get_matching_batchnorm
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from unet_plans import small_arguments
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
 from nnunetv2_eccam.blocks.convolution import LayerOps
@@ -97,10 +98,8 @@ def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimens
     choice = {"norm_per_branch": True, "norm_op": batch_norm} if form == "norm_per_branch" else {"branch_form": form}
     by_position: dict[str, torch.Tensor] = {}
     for init in ("he_sum", "he_each"):
-        network = ECCaMUNet(
-            1, 2, [24, 64], OPS[dimension].conv_op, 3, [1, 2], 1, 2, 1,
-            **{"norm_op": OPS[dimension].norm_op, **choice}, nonlin=nn.LeakyReLU, dilations=[1], branch_init=init,
-        )  # fmt: skip
+        arguments = {**small_arguments(dimension, OPS[dimension].norm_op, [24, 64]), "n_conv_per_stage": 1, **choice}
+        network = ECCaMUNet(1, 2, **arguments, dilations=[1], branch_init=init)
         network.apply(network.initialize)
         block = network.encoder.stages[1][0]
         norms = block._norms_of_branches()

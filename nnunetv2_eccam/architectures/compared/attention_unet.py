@@ -120,14 +120,6 @@ class AttentionUNet(UNetFamily):
     They come lowest resolution first and have the size of the skip map, of a padded image where it was
     padded (:class:`PadsToMultiple`).
 
-    Args:
-        plan: the stages, three or more.
-        input_channels: channels of the image.
-        num_classes: logit maps.
-
-    Shape:
-        ``(B, input_channels, *spatial)`` to ``(B, num_classes, *spatial)``.
-
     Raises:
         ValueError: a plan of one or two stages.
     """
@@ -136,8 +128,3 @@ class AttentionUNet(UNetFamily):
         super().__init__(plan)
         self.encoder = Encoder(input_channels, plan)
         self.decoder = GatedDecoder(num_classes, plan)
-
-    def segment(self, image: Tensor) -> Tensor:
-        """Segment images of a size that the strides divide."""
-        logits: Tensor = self.decoder(self.encoder(image))
-        return logits

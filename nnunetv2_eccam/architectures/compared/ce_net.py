@@ -95,20 +95,12 @@ class CENet(BackboneNetwork):
     - Head: from 1/2 to the image's size by a transposed 4x4 convolution of stride 2, ReLU, a 3x3
       convolution, ReLU, a 3x3 convolution to the classes: the authors' code.
 
-    The paper starts from a ResNet-34 trained on ImageNet; here it is trained from scratch, as all systems
-    are in the comparison (IV.C). The authors' final sigmoid is left out, since nnU-Net's loss takes
-    logits. The image may have any number of channels; the authors' code takes three.
+    The authors' final sigmoid is left out, since nnU-Net's loss takes logits. The image may have any number of
+    channels; the authors' code takes three.
 
     At the encoder's end and in the first decoder level there are batch normalisations at 1/32, so an
     image is padded to at least 64 positions per axis, of which the map has 2x2. The DAC and RMP blocks
     normalise nothing, so that a pooled map of one position trains at batch size 1.
-
-    Args:
-        input_channels: channels of the image.
-        num_classes: logit maps.
-
-    Shape:
-        ``(B, input_channels, H, W)`` to ``(B, num_classes, H, W)``.
     """
 
     reduction = 32

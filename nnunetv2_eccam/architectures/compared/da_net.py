@@ -23,8 +23,6 @@ the smaller of the authors' two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,8 +30,8 @@ from torch import Tensor, nn
 from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-"""The authors report ``resnet50`` and ``resnet101``; the smaller ones serve small data and quick trials."""
+DROPOUT = 0.1
+"""Share of the channels dropped before the classifier: the authors' code."""
 
 _CONV_BN_RELU = LayerOps(nn.Conv2d, False, nn.BatchNorm2d, nonlin=nn.ReLU, nonlin_kwargs={"inplace": True})
 
@@ -46,20 +44,15 @@ class PositionAttention(nn.Module):
     by scaled dot-product attention, so that the ``N x N`` map for N positions is never held.
 
     Args:
-        channels: of the map.
+        channels: of the map, a multiple of ``reduction``.
         reduction: how many times fewer channels queries and keys have.
 
     Shape:
         ``(B, channels, H, W)`` to the same.
-
-    Raises:
-        ValueError: ``reduction`` does not divide ``channels``.
     """
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
-        if channels % reduction:
-            raise ValueError(f"channels must be a multiple of reduction {reduction}, got {channels}")
         self.reduction = reduction
         self.query = nn.Conv2d(channels, channels // reduction, 1)
         self.key = nn.Conv2d(channels, channels // reduction, 1)
@@ -82,38 +75,13 @@ class PositionAttention(nn.Module):
             gathered = gathered.transpose(2, 3).reshape(features.shape)
             return (self.scale * gathered + features).to(features.dtype)
 
-    def attention_map(self, features: Tensor, point: Sequence[int]) -> Tensor:
-        """Give what one position attends to, for visualisation: one row of the ``N x N`` map.
-
-        Args:
-            features: the module's input, ``(B, channels, H, W)``; a forward pre-hook receives it.
-            point: row and column in that map, not in the image: see :attr:`DANet.reduction`.
-
-        Returns:
-            Weights ``(B, H, W)`` that sum to one: ``s_ji`` of eq. 1 for the position j and all i.
-
-        Raises:
-            ValueError: the point is outside the map.
-        """
-        size = list(features.shape[2:])
-        if len(point) != 2 or not all(0 <= at < n for at, n in zip(point, size, strict=True)):
-            raise ValueError(f"point must be a row and a column of a map of size {size}, got {list(point)}")
-        # Outside the network's autocast, what a hook caught in half precision does not fit the weights.
-        features = features.to(self.query.weight.dtype)
-        kept = torch.promote_types(features.dtype, torch.float32)
-        query = self.query(features)[:, :, point[0], point[1]].to(kept)
-        key = self.key(features).flatten(2).to(kept)
-        with torch.autocast(features.device.type, enabled=False):
-            weights: Tensor = (query.unsqueeze(1) @ key).softmax(-1)
-        return weights.reshape(-1, *size)
-
 
 class ChannelAttention(nn.Module):
     """Channel attention (Section 3.3): ``E_j = beta * sum_i x_ji A_i + A_j`` over all channels i (eq. 4).
 
-    The weights come from the map's own channels, without convolutions, as the authors' code has them: see
-    :meth:`attention_matrix`. Everything is computed in single precision at least: a product of two channels
-    sums over all positions, far beyond the range of half precision.
+    ``x_ji = softmax_i(max_k(A_j . A_k) - A_j . A_i)``: the weights come from the map's own channels, without
+    convolutions, as the authors' code has them. Everything is computed in single precision at least: a product of two
+    channels sums over all positions, far beyond the range of half precision.
 
     Shape:
         ``(B, C, H, W)`` to the same.
@@ -126,23 +94,10 @@ class ChannelAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Add to each channel what it gathers from all."""
         with torch.autocast(features.device.type, enabled=False):
-            attention = self.attention_matrix(features)
-            gathered = (attention @ features.flatten(2).to(attention.dtype)).reshape(features.shape)
-            return (self.scale * gathered + features).to(features.dtype)
-
-    def attention_matrix(self, features: Tensor) -> Tensor:
-        """Give which channels each channel gathers from; also for visualisation.
-
-        Args:
-            features: the module's input, ``(B, C, H, W)``; a forward pre-hook receives it.
-
-        Returns:
-            Weights ``(B, C, C)`` whose rows sum to one: ``x_ji = softmax_i(max_k(A_j . A_k) - A_j . A_i)``.
-        """
-        with torch.autocast(features.device.type, enabled=False):
             channels = features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))
             energy = channels @ channels.transpose(1, 2)
-            return (energy.amax(-1, keepdim=True) - energy).softmax(-1)
+            gathered = ((energy.amax(-1, keepdim=True) - energy).softmax(-1) @ channels).reshape(features.shape)
+            return (self.scale * gathered + features).to(features.dtype)
 
 
 class DANet(BackboneNetwork):
@@ -151,27 +106,13 @@ class DANet(BackboneNetwork):
     Args:
         input_channels: channels of the image.
         num_classes: logit maps.
-        backbone: one of ``BACKBONES``.
-        dropout: share of the channels dropped before the classifier (the authors' code: 0.1).
-
-    Shape:
-        ``(B, input_channels, H, W)`` to logits ``(B, num_classes, H, W)``. Padded to multiples of 8 and at
-        least 16, so that the batch norms see four values or more even of a single image.
-
-    Raises:
-        ValueError: an unknown backbone.
-
-    Example:
-        >>> DANet(1, 2, "resnet18").eval()(torch.zeros(1, 1, 48, 40)).shape
-        torch.Size([1, 2, 48, 40])
+        backbone: a ResNet of timm's. The authors report ``resnet50`` and ``resnet101``; smaller ones serve small data.
     """
 
     reduction = 8
 
-    def __init__(self, input_channels: int, num_classes: int, backbone: str = "resnet50", dropout: float = 0.1) -> None:
+    def __init__(self, input_channels: int, num_classes: int, backbone: str = "resnet50") -> None:
         super().__init__()
-        if backbone not in BACKBONES:
-            raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
         from timm import create_model  # slow to import
 
         self.backbone = create_model(
@@ -192,7 +133,7 @@ class DANet(BackboneNetwork):
         self.position_reduction, self.channel_reduction = conv(channels), conv(channels)
         self.position_attention, self.channel_attention = PositionAttention(width), ChannelAttention()
         self.position_conv, self.channel_conv = conv(width), conv(width)
-        self.classifier = nn.Sequential(nn.Dropout2d(dropout), segmentation_layer(nn.Conv2d(width, num_classes, 1)))
+        self.classifier = nn.Sequential(nn.Dropout2d(DROPOUT), segmentation_layer(nn.Conv2d(width, num_classes, 1)))
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment a batch of images whose size 8 divides."""

@@ -58,8 +58,7 @@ class DeepLabV3Plus(BackboneNetwork):
       to the logits, enlarged by 4.
 
     In segmentation_models_pytorch the ASPP is followed by one more separable 3x3 convolution, where the
-    authors have one more in the decoder. Rates and dropout are set to the authors'. It is trained from
-    scratch, with no pretrained weights, as all systems are in the comparison.
+    authors have one more in the decoder. Rates and dropout are set to the authors'.
 
     An image is padded to at least 32 positions per axis, so that the map at 1/16 has 2x2. The pooled map
     has one position; at batch size 1 its norm would fail, so it is a :class:`PooledBatchNorm2d`.
@@ -68,9 +67,6 @@ class DeepLabV3Plus(BackboneNetwork):
         input_channels: channels of the image.
         num_classes: logit maps.
         backbone: encoder, a name of segmentation_models_pytorch's, for example ``resnet101``.
-
-    Shape:
-        ``(B, input_channels, H, W)`` to ``(B, num_classes, H, W)``.
 
     Raises:
         UserError: segmentation_models_pytorch is not installed.

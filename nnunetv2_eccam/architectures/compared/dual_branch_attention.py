@@ -43,23 +43,12 @@ class DualBranchAttentionUNet(UNetFamily):
     """The U-Net with :class:`DualBranchMultiScaleAttention` between encoder and decoder.
 
     What its paper defines and what was filled in stands in the module's docstring. There is one head.
-
-    Args:
-        plan: stages, widths, norm and nonlinearity.
-        input_channels: channels of the image.
-        num_classes: logit maps.
-        branch_channels: width of the module's 3x3 convolutions; a quarter of the deepest stage's by default.
-
-    Shape:
-        ``(B, input_channels, *spatial)`` to logits ``(B, num_classes, *spatial)``.
     """
 
-    def __init__(
-        self, plan: UNetPlan, input_channels: int, num_classes: int, branch_channels: int | None = None
-    ) -> None:
+    def __init__(self, plan: UNetPlan, input_channels: int, num_classes: int) -> None:
         super().__init__(plan)
         self.encoder = Encoder(input_channels, plan)
-        self.bottleneck = DualBranchMultiScaleAttention(plan.features_per_stage[-1], plan.ops, branch_channels)
+        self.bottleneck = DualBranchMultiScaleAttention(plan.features_per_stage[-1], plan.ops)
         self.decoder = Decoder(num_classes, plan, side_outputs=False, deep_supervision=False)
 
     def segment(self, image: Tensor) -> Tensor | list[Tensor]:
@@ -72,25 +61,19 @@ class DualBranchAttentionUNet(UNetFamily):
 class DualBranchMultiScaleAttention(nn.Module):
     """``CBAM(F) + conv1x1(Concat(F_1, F_2, F_3))`` with ``F_k = conv3x3(F_(k-1))`` and ``F_0 = F``.
 
-    Each convolution is followed by normalisation and nonlinearity.
+    Each convolution is followed by normalisation and nonlinearity. ``F_1`` to ``F_3`` have C/4 channels.
 
     Args:
         channels: C of the input and the output.
         ops: the operators.
-        branch_channels: width of ``F_1`` to ``F_3``; C/4 by default.
 
     Shape:
         ``(B, C, *spatial)`` to the same.
-
-    Raises:
-        ValueError: ``branch_channels`` below 1.
     """
 
-    def __init__(self, channels: int, ops: LayerOps, branch_channels: int | None = None) -> None:
+    def __init__(self, channels: int, ops: LayerOps) -> None:
         super().__init__()
-        width = max(1, channels // 4) if branch_channels is None else branch_channels
-        if width < 1:
-            raise ValueError(f"branch_channels must be at least 1, or None for a quarter of the width, got {width}")
+        width = max(1, channels // 4)
         ones, threes = [1] * ops.dimension, [3] * ops.dimension
         self.attention = CBAM(channels, ops)
         self.scales = nn.ModuleList(

@@ -28,9 +28,6 @@ from torch import Tensor, nn
 from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, segmentation_layer
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
 
-WIDTHS = (18, 30, 32, 40, 44, 48, 64)
-"""Widths of the highest-resolution branch for which the backbone is defined."""
-
 _MIXING = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, nonlin=nn.ReLU, nonlin_kwargs={"inplace": True})
 
 
@@ -69,26 +66,13 @@ class HRNet(BackboneNetwork):
     Args:
         input_channels: channels of the image.
         num_classes: logit maps.
-        width: of the highest-resolution branch, one of ``WIDTHS``: 18 is HRNetV2-W18, 48 HRNetV2-W48.
-
-    Shape:
-        ``(B, input_channels, H, W)`` to logits ``(B, num_classes, H, W)``. Padded to multiples of 32 and at
-        least 64, so that the batch norms of the 1/32 branch see four values or more even of a single image.
-
-    Raises:
-        ValueError: there is no backbone of that width.
-
-    Example:
-        >>> HRNet(1, 2).eval()(torch.zeros(1, 1, 96, 80)).shape
-        torch.Size([1, 2, 96, 80])
+        width: of the highest-resolution branch, one of timm's ``hrnet_w``: 18 is HRNetV2-W18, 48 HRNetV2-W48.
     """
 
     reduction = 32
 
     def __init__(self, input_channels: int, num_classes: int, width: int = 18) -> None:
         super().__init__()
-        if width not in WIDTHS:
-            raise ValueError(f"width must be one of {', '.join(map(str, WIDTHS))}, got {width!r}")
         from timm import create_model  # slow to import
 
         self.backbone = create_model(
@@ -99,17 +83,12 @@ class HRNet(BackboneNetwork):
             feature_location="",  # the branches themselves, without the classifier's widening blocks
             out_indices=(1, 2, 3, 4),
         )
-        _enlarge_bilinearly(self.backbone)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.Upsample):  # the fusions' enlargement, which has no parameters
+                module.mode, module.align_corners = "bilinear", False
         self.head = HRNetV2Head(self.backbone.feature_info.channels(), num_classes)
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment a batch of images whose size 32 divides."""
         logits = self.head(self.backbone(image))
         return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
-
-
-def _enlarge_bilinearly(backbone: nn.Module) -> None:
-    """Set the fusions' enlargement, which comes without parameters, to the paper's."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Upsample):
-            module.mode, module.align_corners = "bilinear", False

@@ -50,7 +50,6 @@ DESCRIPTOR_REDUCTION, LEAST_DESCRIPTOR = 16, 32
 CONTEXT_POSITIONS = 256
 """The most means that a position attends to: a grid of 16x16, or of 6x6x6."""
 
-
 QUERY_REDUCTION = 8
 """Channels over the width of queries and keys (the authors' code of DA-Net)."""
 
@@ -59,34 +58,18 @@ class MCDALNet(UNetFamily):
     """MCDALNet: plain encoder, MCL on every skip, and dual attention at the end of every decoder level.
 
     What its paper defines and what was filled in stands in the module's docstring. There is one head.
-
-    Args:
-        plan: stages, widths, norm and nonlinearity.
-        input_channels: channels of the image.
-        num_classes: logit maps.
-        dilations: rates of the MCL modules' branches.
-        context_positions: the most means that a position attends to.
-
-    Shape:
-        ``(B, input_channels, *spatial)`` to logits ``(B, num_classes, *spatial)``.
     """
 
-    def __init__(
-        self,
-        plan: UNetPlan,
-        input_channels: int,
-        num_classes: int,
-        dilations: Sequence[int] = DILATIONS,
-        context_positions: int = CONTEXT_POSITIONS,
-    ) -> None:
+    def __init__(self, plan: UNetPlan, input_channels: int, num_classes: int) -> None:
         super().__init__(plan)
         self.encoder = Encoder(input_channels, plan)
         *skips, _ = plan.features_per_stage
-        self.skips = nn.ModuleList(MultiScaleContextualLearning(width, plan.ops, dilations) for width in skips)
-        self.decoder = Decoder(num_classes, plan, side_outputs=False, deep_supervision=False)
-        for width, level in zip(reversed(skips), self.decoder.levels, strict=True):
+        self.skips = nn.ModuleList(MultiScaleContextualLearning(width, plan.ops) for width in skips)
+        decoder = Decoder(num_classes, plan, side_outputs=False, deep_supervision=False)
+        for width, level in zip(reversed(skips), decoder.levels, strict=True):
             assert isinstance(level, nn.Sequential)
-            level.append(DualAttention(width, plan.ops, context_positions))
+            level.append(DualAttention(width, plan.ops))
+        self.decoder = decoder
 
     def segment(self, image: Tensor) -> Tensor | list[Tensor]:
         """Segment a batch of images whose size the strides divide."""
@@ -105,27 +88,19 @@ class MultiScaleContextualLearning(nn.Module):
     Args:
         channels: C of the input, the branches and the output.
         ops: the operators of the branches.
-        dilations: the branches' rates, in positions.
 
     Shape:
         ``(B, C, *spatial)`` to the same.
-
-    Raises:
-        ValueError: fewer than two dilations, or one below 1.
     """
 
-    def __init__(self, channels: int, ops: LayerOps, dilations: Sequence[int] = DILATIONS) -> None:
+    def __init__(self, channels: int, ops: LayerOps) -> None:
         super().__init__()
-        if len(dilations) < 2 or any(rate < 1 for rate in dilations):
-            raise ValueError(
-                f"dilations must be two or more numbers of at least 1, to choose between, got {list(dilations)}"
-            )
         ones = [1] * ops.dimension
         width = max(channels // DESCRIPTOR_REDUCTION, LEAST_DESCRIPTOR)
-        self.branches = nn.ModuleList(DilatedConvolution(channels, channels, rate, ops) for rate in dilations)
+        self.branches = nn.ModuleList(DilatedConvolution(channels, channels, rate, ops) for rate in DILATIONS)
         self.describe = ops.conv(channels, width, ones, bias=True)
         self.nonlin = nn.ReLU()
-        self.select = ops.conv(width, len(dilations) * channels, ones, bias=True)
+        self.select = ops.conv(width, len(DILATIONS) * channels, ones, bias=True)
 
     def branch_weights(self, scales: Sequence[Tensor]) -> Tensor:
         """Give the weight of each branch's channels, ``(B, branches, C)``, from the branches' maps."""
@@ -152,15 +127,14 @@ class DualAttention(nn.Module):
     Args:
         channels: C of the input and the output.
         ops: the operators; only their number of dimensions matters.
-        context_positions: see :class:`PooledPositionAttention`.
 
     Shape:
         ``(B, C, *spatial)`` to the same.
     """
 
-    def __init__(self, channels: int, ops: LayerOps, context_positions: int = CONTEXT_POSITIONS) -> None:
+    def __init__(self, channels: int, ops: LayerOps) -> None:
         super().__init__()
-        self.position_attention = PooledPositionAttention(channels, ops, context_positions)
+        self.position_attention = PooledPositionAttention(channels, ops)
         self.channel_attention = ChannelAttention()
         # No axis: a factor with one would make half precision features single precision.
         self.position_factor = nn.Parameter(torch.zeros(()))
@@ -187,15 +161,10 @@ class PooledPositionAttention(nn.Module):
 
     Shape:
         ``(B, C, *spatial)`` to the same.
-
-    Raises:
-        ValueError: ``context_positions`` below 1.
     """
 
     def __init__(self, channels: int, ops: LayerOps, context_positions: int = CONTEXT_POSITIONS) -> None:
         super().__init__()
-        if context_positions < 1:
-            raise ValueError(f"context_positions must be at least 1, got {context_positions}")
         ones = [1] * ops.dimension
         width = max(1, channels // QUERY_REDUCTION)
         self.edge = max(n for n in range(1, context_positions + 1) if n**ops.dimension <= context_positions)

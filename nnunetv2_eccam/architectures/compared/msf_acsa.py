@@ -29,7 +29,6 @@ Left out: the loss, so that all systems are trained with the same one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
@@ -44,36 +43,15 @@ from nnunetv2_eccam.blocks.convolution import LayerOps
 class MSFACSA(UNetFamily):
     """MSF-ACSA: plain encoder, attention on every skip, a head at every level and their fusion.
 
-    What its paper defines and what was filled in stands in the module's docstring.
-
-    Args:
-        plan: stages, widths, norm and nonlinearity.
-        input_channels: channels of the image.
-        num_classes: logit maps.
-        deep_supervision: whether the side outputs are given too. nnU-Net switches this later as
-            ``network.decoder.deep_supervision``; the parameters are the same either way.
-
-    Shape:
-        ``(B, input_channels, *spatial)`` to logits ``(B, num_classes, *spatial)``; with deep supervision a
-        list, one per decoder level, highest resolution first: the fused prediction, then the heads below.
+    What its paper defines and what was filled in stands in the module's docstring. With ``decoder.deep_supervision``,
+    which is off at first, it gives a list, one per decoder level, highest resolution first: the fused prediction, then
+    the heads below. The parameters are the same either way.
     """
 
-    has_side_outputs: ClassVar[bool] = True
-
-    def __init__(self, plan: UNetPlan, input_channels: int, num_classes: int, deep_supervision: bool = False) -> None:
+    def __init__(self, plan: UNetPlan, input_channels: int, num_classes: int) -> None:
         super().__init__(plan)
         self.encoder = Encoder(input_channels, plan)
-        self.decoder = ScaleFusingDecoder(num_classes, plan, deep_supervision)
-
-    @classmethod
-    def from_plan(cls, plan: UNetPlan, input_channels: int, num_classes: int, deep_supervision: bool) -> MSFACSA:
-        """Build the network for a configuration; see :class:`UNetFamily`."""
-        return cls(plan, input_channels, num_classes, deep_supervision)
-
-    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
-        """Segment a batch of images whose size the strides divide."""
-        output: Tensor | list[Tensor] = self.decoder(self.encoder(image))
-        return output
+        self.decoder = ScaleFusingDecoder(num_classes, plan)
 
 
 class ScaleFusingDecoder(Decoder):
@@ -84,11 +62,10 @@ class ScaleFusingDecoder(Decoder):
     Args:
         num_classes: logit maps of each head and of the prediction.
         plan: the stages.
-        deep_supervision: whether :meth:`forward` gives the side outputs too.
     """
 
-    def __init__(self, num_classes: int, plan: UNetPlan, deep_supervision: bool) -> None:
-        super().__init__(num_classes, plan, side_outputs=True, deep_supervision=deep_supervision)
+    def __init__(self, num_classes: int, plan: UNetPlan) -> None:
+        super().__init__(num_classes, plan, side_outputs=True, deep_supervision=False)
         ops, n_levels = plan.ops, len(self.levels)
         widths = plan.features_per_stage[-2::-1]
         self.attentions = nn.ModuleList(AdditiveChannelSpatialAttention(width, ops) for width in widths)

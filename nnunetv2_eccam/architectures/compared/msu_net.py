@@ -87,31 +87,11 @@ class MSUNet(UNetFamily):
     Two-dimensional only, as its title says: a 7x7x7 kernel has 13 times the taps of a 3x3x3 one, so that
     the six stages of 32 to 320 that nnU-Net plans for a volume would have 405 million parameters where
     the plain U-Net has 31, and 13 times its multiplications.
-
-    Args:
-        plan: the stages.
-        input_channels: channels of the image.
-        num_classes: logit maps.
-        sequence_kernels: kernel size of each parallel sequence, odd. The authors' code also defines
-            sequences of 1, 2, 5 and 9, and uses none of them.
-
-    Shape:
-        ``(B, input_channels, H, W)`` to ``(B, num_classes, H, W)``.
-
-    Raises:
-        ValueError: a plan that is not two-dimensional; no kernel sizes, or an even one.
     """
 
     dimensions = (2,)
 
-    def __init__(
-        self,
-        plan: UNetPlan,
-        input_channels: int,
-        num_classes: int,
-        sequence_kernels: Sequence[int] = SEQUENCE_KERNELS,
-    ) -> None:
-        _check(plan, sequence_kernels, self.dimensions)
+    def __init__(self, plan: UNetPlan, input_channels: int, num_classes: int) -> None:
         super().__init__(plan)
         ops, widths, ones = plan.ops, plan.features_per_stage, [1] * plan.ops.dimension
         self.stages = nn.ModuleList()
@@ -119,7 +99,7 @@ class MSUNet(UNetFamily):
         for width, stage_kernel, stride, n_convs in zip(
             widths, plan.kernel_sizes, plan.strides, plan.n_conv_per_stage, strict=True
         ):
-            kernels = _kernels(sequence_kernels, stage_kernel)
+            kernels = _kernels(stage_kernel)
             if plan.downsampling == "max_pool" and any(step > 1 for step in stride):
                 block = MultiScaleSequences(channels, width, kernels, n_convs, ones, ops)
                 self.stages.append(nn.Sequential(ops.max_pool(stride), block))
@@ -131,7 +111,7 @@ class MSUNet(UNetFamily):
         for level, n_convs in enumerate(plan.n_conv_per_stage_decoder):
             stage = len(widths) - 2 - level
             below, width = widths[stage + 1], widths[stage]
-            kernels = _kernels(sequence_kernels, plan.kernel_sizes[stage])
+            kernels = _kernels(plan.kernel_sizes[stage])
             self.upsamplings.append(ops.transposed_conv(below, width, plan.strides[stage + 1]))
             self.levels.append(MultiScaleSequences(2 * width, width, kernels, n_convs, ones, ops))
         self.head = segmentation_layer(ops.conv(widths[0], num_classes, ones, bias=True))
@@ -148,16 +128,6 @@ class MSUNet(UNetFamily):
         return logits
 
 
-def _check(plan: UNetPlan, sequence_kernels: Sequence[int], dimensions: Sequence[int]) -> None:
-    if plan.ops.dimension not in dimensions:
-        raise ValueError(
-            f"MSU-Net is two-dimensional (7x7x7 kernels are out of proportion), the plan has {plan.ops.dimension} "
-            "axes: use a 2d configuration"
-        )
-    if not sequence_kernels or any(kernel < 1 or kernel % 2 == 0 for kernel in sequence_kernels):
-        raise ValueError(f"sequence_kernels must be one or more odd numbers, got {list(sequence_kernels)}")
-
-
-def _kernels(sequence_kernels: Sequence[int], stage_kernel: Sequence[int]) -> list[list[int]]:
+def _kernels(stage_kernel: Sequence[int]) -> list[list[int]]:
     """Give each sequence's kernel per axis: 1 where the plan's is."""
-    return [[kernel if planned > 1 else 1 for planned in stage_kernel] for kernel in sequence_kernels]
+    return [[kernel if planned > 1 else 1 for planned in stage_kernel] for kernel in SEQUENCE_KERNELS]

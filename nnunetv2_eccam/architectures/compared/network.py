@@ -1,15 +1,13 @@
-"""What a network must offer to be compared: any image size, and construction from nnU-Net's plans."""
+"""What a network must offer to be compared: any image size, and a constructor that nnU-Net's plans can feed."""
 
 from __future__ import annotations
 
 import importlib
-from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
-from torch import nn
+from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
@@ -52,25 +50,8 @@ class ComparedNetwork(PadsToMultiple):
     Logits have the image's size and no softmax. Every parameter gets a gradient.
     """
 
-    has_side_outputs: ClassVar[bool] = False
-    """Whether there is a ``decoder.deep_supervision`` for nnU-Net to switch, as in :class:`Decoder`."""
-
-    @classmethod
-    @abstractmethod
-    def from_plan(
-        cls, plan: UNetPlan, input_channels: int, num_classes: int, deep_supervision: bool
-    ) -> ComparedNetwork:
-        """Build the network for a configuration.
-
-        Args:
-            plan: the configuration's stages, norm and nonlinearity.
-            input_channels: channels of the image, any number.
-            num_classes: logit maps, any number.
-            deep_supervision: whether the side outputs are given, of a network that has them.
-
-        Raises:
-            ValueError: the network cannot be built so.
-        """
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+    """How many spatial axes the network can be built for."""
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
@@ -81,28 +62,28 @@ class ComparedNetwork(PadsToMultiple):
 class UNetFamily(ComparedNetwork):
     """A network with the plan's stages, widths, norm and nonlinearity.
 
-    So it differs from EC-CaM-UNet in what its paper proposes. An image is padded so that the deepest map
-    has two positions along one axis, if the plan normalises.
+    So it differs from EC-CaM-UNet in what its paper proposes. A subclass is called with the plan, the channels of the
+    image and the number of logit maps, and sets ``encoder`` and ``decoder``, or has a :meth:`segment` of its own. An
+    image is padded so that the deepest map has two positions along one axis, if the plan normalises.
 
     Args:
         plan: the stages.
+
+    Shape:
+        ``(B, input_channels, *spatial)`` to ``(B, num_classes, *spatial)``.
     """
+
+    encoder: nn.Module
+    decoder: nn.Module
 
     def __init__(self, plan: UNetPlan) -> None:
         super().__init__()
         self.plan = plan
 
-    @classmethod
-    def from_plan(
-        cls,
-        plan: UNetPlan,
-        input_channels: int,
-        num_classes: int,
-        deep_supervision: bool,  # noqa: ARG003 - for those that have side outputs
-    ) -> ComparedNetwork:
-        """Build the network for a configuration; see :class:`ComparedNetwork`."""
-        make: Callable[..., ComparedNetwork] = cls
-        return make(plan, input_channels, num_classes)
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Segment a batch of images whose size the strides divide."""
+        output: Tensor | list[Tensor] = self.decoder(self.encoder(image))
+        return output
 
     @property
     def divisors(self) -> list[int]:
@@ -118,34 +99,19 @@ class UNetFamily(ComparedNetwork):
 class BackboneNetwork(ComparedNetwork):
     """A two-dimensional network with a backbone of its own, whose widths and norm are its paper's.
 
-    An image is padded to a multiple of :attr:`reduction` and at least twice that, so that the norms of the
-    deepest map see four positions even of a single image.
+    A subclass is called with the channels of the image and the number of logit maps. It is trained from scratch, as all
+    systems are in the comparison (IV.C), also where its paper starts from ImageNet. An image is padded to a multiple of
+    :attr:`reduction` and at least twice that, so that the norms of the deepest map see four positions even of a single
+    image.
+
+    Shape:
+        ``(B, input_channels, H, W)`` to ``(B, num_classes, H, W)``.
     """
 
-    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    dimensions = (2,)
 
     reduction: ClassVar[int]
     """Pixels of the image per position of the deepest map, along each axis."""
-
-    @classmethod
-    def from_plan(
-        cls,
-        plan: UNetPlan,
-        input_channels: int,
-        num_classes: int,
-        deep_supervision: bool,  # noqa: ARG003 - there are no side outputs
-    ) -> ComparedNetwork:
-        """Build the network: of the plan only the number of axes matters.
-
-        Raises:
-            ValueError: the plan is not two-dimensional.
-        """
-        if plan.ops.dimension not in cls.dimensions:
-            raise ValueError(
-                f"{cls.__name__} is two-dimensional, the plan has {plan.ops.dimension} axes: use a 2d configuration"
-            )
-        make: Callable[..., ComparedNetwork] = cls
-        return make(input_channels, num_classes)
 
     @property
     def divisors(self) -> list[int]:
@@ -156,3 +122,18 @@ class BackboneNetwork(ComparedNetwork):
     def smallest(self) -> int:
         """Twice the reduction: 2x2 positions of the deepest map."""
         return 2 * self.reduction
+
+
+def build_compared(network: type[Any], plan: UNetPlan, input_channels: int, num_classes: int) -> ComparedNetwork:
+    """Build a network for a plan, of which a :class:`BackboneNetwork` takes the number of axes alone.
+
+    Raises:
+        ValueError: the plan has another number of axes than the network can have.
+    """
+    if plan.ops.dimension not in network.dimensions:
+        raise ValueError(
+            f"{network.__name__} is two-dimensional, the plan has {plan.ops.dimension} axes: use a 2d configuration"
+        )
+    of_plan = [] if issubclass(network, BackboneNetwork) else [plan]
+    built: ComparedNetwork = network(*of_plan, input_channels, num_classes)
+    return built

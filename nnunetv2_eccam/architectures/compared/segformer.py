@@ -73,8 +73,7 @@ class SegFormer(BackboneNetwork):
     - The paper's prediction has 1/4 of the image's size; it is enlarged by 4 bilinearly.
 
     The authors' code has dropout of 0.1 before the head; segmentation_models_pytorch has none. Its
-    attention is replaced by :class:`EfficientSelfAttention`. It is trained from scratch, with no
-    pretrained weights, as all systems are in the comparison.
+    attention is replaced by :class:`EfficientSelfAttention`.
 
     The layer norms are over channels, and the one batch norm is at 1/4: nothing ever has one value to
     normalise by. An image is padded to at least 64 positions per axis so that the last stage has 2x2
@@ -85,9 +84,6 @@ class SegFormer(BackboneNetwork):
         num_classes: logit maps.
         backbone: encoder, ``mit_b0`` to ``mit_b5``.
         decoder_channels: C.
-
-    Shape:
-        ``(B, input_channels, H, W)`` to ``(B, num_classes, H, W)``.
 
     Raises:
         UserError: segmentation_models_pytorch is not installed.

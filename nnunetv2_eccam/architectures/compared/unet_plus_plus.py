@@ -65,24 +65,11 @@ class UNetPlusPlus(UNetFamily):
     1x1 head on each of ``X^{0,1}`` to ``X^{0,L}``, all of the image's size, and serves pruning, unlike
     the side outputs that EC-CaM-UNet adds (DWS), which have the decoder levels' sizes. Heads without a
     loss would be left without gradient. Every node leads to ``X^{0,L}``, so each has one.
-
-    Args:
-        plan: the stages, two or more.
-        input_channels: channels of the image.
-        num_classes: logit maps.
-
-    Shape:
-        ``(B, input_channels, *spatial)`` to ``(B, num_classes, *spatial)``.
-
-    Raises:
-        ValueError: a plan of one stage.
     """
 
     def __init__(self, plan: UNetPlan, input_channels: int, num_classes: int) -> None:
         super().__init__(plan)
         n_stages = len(plan.features_per_stage)
-        if n_stages < 2:
-            raise ValueError(f"U-Net++ has nodes between stages: it needs two stages or more, the plan has {n_stages}")
         self.encoder = Encoder(input_channels, plan)
         # Column by column: when a node's turn comes, all that it needs is there.
         self.places = [(row, column) for column in range(1, n_stages) for row in range(n_stages - column)]
