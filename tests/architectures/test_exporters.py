@@ -14,7 +14,7 @@ RECIPES = {"nnunet": nnUNetTrainerECCaM, "paper": nnUNetTrainerECCaMPaper}
 OF_LIBRARIES = ("HRNet", "DeepLabV3Plus")
 KINDS = [s for s in SYSTEMS if s.name in ("", "UNet_SE", "UNet_CBAM") or not (s.is_ours or s.name in OF_LIBRARIES)]
 CASES = [(system, "nnunet", False) for system in KINDS] + [(KINDS[0], "paper", False), (KINDS[0], "nnunet", True)]
-"""Each class of network and of attention that is written here, and EC-CaM-UNet in both recipes and on a residual plan."""
+"""Each class of network and attention that is written here, and EC-CaM-UNet in both recipes and on a residual plan."""
 BY_DYNAMO = [case for case in CASES[:-1] if case[0].name in ("", "CENet")]
 """This exporter takes seconds: EC-CaM-UNet, and a network that asks for the size of a map."""
 PADDED, FITTING = [60, 52], [64, 64]
