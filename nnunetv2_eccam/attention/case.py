@@ -47,11 +47,6 @@ class PreparedCase:
     spacing: tuple[float, ...]
     resample: Callable[..., Any]
 
-    @property
-    def slicing_axis(self) -> int:
-        """The file's axis, 0 for x, along which a 2D model goes slice by slice."""
-        return int(np.flatnonzero(self.turns[:, 0] == 2 - self.transpose[0])[0])
-
     def restore(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Bring maps, (K, *grid), to the file's voxels.
 
@@ -82,19 +77,21 @@ class TrainedModel:
         step_size: of the sliding window, over the size of a tile.
         progress: whether to show a progress bar.
 
+    Attributes:
+        network: in evaluation mode, on the device.
+        patch_size: voxels of a tile, per axis of the network.
+        channels: names of the image's channels.
+        exclusive_labels: each voxel has one label; else it may be in several of nnU-Net's regions.
+        heads: the labels that are predicted, without background, by name, and their logit maps.
+
     Raises:
         UserError: a file is missing or broken, the checkpoint does not fit, or the model is the second of a cascade.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        fold: str = "0",
-        checkpoint: str = CHECKPOINT,
-        device: torch.device | str = "cpu",
-        step_size: float = 0.5,
-        progress: bool = False,
-    ) -> None:
+        self, folder: Path, fold: str = "0", checkpoint: str = CHECKPOINT, device: torch.device | str = "cpu",
+        step_size: float = 0.5, progress: bool = False,
+    ) -> None:  # fmt: skip
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
         self.folder, self.device, self.progress = folder, torch.device(device), progress
@@ -104,13 +101,22 @@ class TrainedModel:
                 tile_step_size=step_size, device=self.device, allow_tqdm=progress, verbose=False
             )
             self._predictor.initialize_from_trained_model_folder(str(folder), (fold,), checkpoint)
-        if self._predictor.configuration_manager.previous_stage_name is not None:
+        manager, described = self._predictor.configuration_manager, self._predictor.dataset_json
+        if manager.previous_stage_name is not None:
             raise UserError(
                 f"{folder} is the second model of a cascade, which also takes another model's segmentation; look at "
                 f"the first one, or at 3d_fullres"
             )
         network: Any = self._predictor.network
         self.network: nn.Module = getattr(network, "_orig_mod", network).to(self.device).eval()
+        self.patch_size = [int(n) for n in manager.patch_size]
+        self.channels = [str(name) for name in described.get("channel_names", described.get("modality", {})).values()]
+        self.exclusive_labels = not self._predictor.label_manager.has_regions
+        foreground = {name: value for name, value in described["labels"].items() if value not in (0, [0])}
+        foreground.pop("ignore", None)
+        self.heads = {str(name): number for number, name in enumerate(foreground)}
+        if self.exclusive_labels:
+            self.heads = {str(name): int(np.ravel(value)[0]) for name, value in foreground.items()}
 
     @property
     def title(self) -> str:
@@ -123,29 +129,17 @@ class TrainedModel:
         return str(getattr(getattr(trainer, "system", None), "title", name))
 
     @property
-    def patch_size(self) -> list[int]:
-        """Voxels of a tile, per axis of the network."""
-        return [int(n) for n in self._predictor.configuration_manager.patch_size]
+    def _reorients(self) -> bool:
+        """Whether nnU-Net's reader turns images to right, anterior, superior."""
+        return str(self._predictor.plans_manager.image_reader_writer_class.__name__).endswith("WithReorient")
 
-    @property
-    def channels(self) -> list[str]:
-        """Names of the image's channels."""
-        description = self._predictor.dataset_json
-        return [str(name) for name in description.get("channel_names", description.get("modality", {})).values()]
+    def _turns(self, image: Volume) -> npt.NDArray[np.float64]:
+        return np.asarray(io_orientation(image.affine), float) if self._reorients else AS_STORED
 
-    @property
-    def exclusive_labels(self) -> bool:
-        """Whether each voxel has one label, or may be in several of nnU-Net's regions."""
-        return not self._predictor.label_manager.has_regions
-
-    @property
-    def heads(self) -> dict[str, int]:
-        """The labels that are predicted, without background, by name, and their logit maps."""
-        labels = self._predictor.dataset_json["labels"].items()
-        foreground = [(name, value) for name, value in labels if name != "ignore" and value not in (0, [0])]
-        if self.exclusive_labels:
-            return {name: int(np.ravel(value)[0]) for name, value in foreground}
-        return {name: number for number, (name, _) in enumerate(foreground)}
+    def slicing_axis(self, image: Volume) -> int:
+        """Give the file's axis, 0 for x, along which a 2D model goes slice by slice."""
+        along = 2 - self._predictor.plans_manager.transpose_forward[0]
+        return int(np.flatnonzero(self._turns(image)[:, 0] == along)[0])
 
     def prepare(self, images: Sequence[Volume]) -> PreparedCase:
         """Preprocess a case as nnU-Net does: transpose, crop, normalise, resample.
@@ -159,8 +153,7 @@ class TrainedModel:
         for image in images[1:]:
             check_same_grid(images[0], image, advice="resample the channels of a case to one grid")
         plans, manager = self._predictor.plans_manager, self._predictor.configuration_manager
-        reorients = plans.image_reader_writer_class.__name__.endswith("WithReorient")
-        turned = [image.to_ras() for image in images] if reorients else images
+        turned = [image.to_ras() for image in images] if self._reorients else images
         array = np.concatenate([image.nnunet_array for image in turned]).astype(np.float32)
         path = images[0].path
         if len(array) != len(self.channels):
@@ -176,9 +169,8 @@ class TrainedModel:
         transpose = tuple(plans.transpose_forward)
         # A 2D configuration leaves the distance of the slices as it is.
         between = [properties["spacing"][axis] for axis in transpose[: 3 - len(manager.spacing)]]
-        turns = np.asarray(io_orientation(images[0].affine), float) if reorients else AS_STORED
         return PreparedCase(
-            torch.from_numpy(data), properties, turns, transpose, (*between, *manager.spacing),
+            torch.from_numpy(data), properties, self._turns(images[0]), transpose, (*between, *manager.spacing),
             manager.resampling_fn_probabilities,
         )  # fmt: skip
 
@@ -194,14 +186,17 @@ class TrainedModel:
 
         Yields:
             Where a tile is (of a 2D model with a number for the slice), and the tile, ``(1, C, *tile)``, on the
-            network's device. Within the loop the network runs in nnU-Net's precision: half on CUDA, else single.
+            network's device.
         """
         from tqdm import tqdm
 
         places = self._predictor._internal_get_sliding_window_slicers(tuple(data.shape[1:]))
         for place in tqdm(places, desc=title, unit="tile", disable=None if self.progress else True):
-            with torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext():
-                yield place, data[place].unsqueeze(0).to(self.device)
+            yield place, data[place].unsqueeze(0).to(self.device)
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Run the network in nnU-Net's precision: half on CUDA, single elsewhere."""
+        return torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext()
 
     def merged(self, data: Tensor, read: Callable[[Tensor], Tensor], title: str = "") -> npt.NDArray[np.float32]:
         """Read maps tile by tile, and merge tiles as nnU-Net merges logits: by a mean with Gaussian weights.
@@ -222,7 +217,8 @@ class TrainedModel:
         weight = compute_gaussian(tuple(self.patch_size), 1.0 / 8, 10, device=torch.device("cpu")).float()
         sums, weights = torch.zeros(0), torch.zeros(padded.shape[1:])
         for place, tile in self.tiles(padded, title):
-            maps = read(tile)[0].float().cpu()
+            with self.precision():
+                maps = read(tile)[0].float().cpu()
             if not len(sums):
                 sums = torch.zeros(len(maps), *padded.shape[1:])
             sums[place] += maps * weight

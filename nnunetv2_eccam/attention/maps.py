@@ -100,7 +100,8 @@ def channel_weights(
     found = find_maps(model, "channels", maps)
     reads = [(module, source.read) for _, module, source in found]
     tiles = model.tiles(model.padded(case.data)[0], title)
-    weights = [[each[0].float().cpu() for each in record(model.network, tile, reads)] for _, tile in tiles]
+    with model.precision():
+        weights = [[each[0].float().cpu() for each in record(model.network, tile, reads)] for _, tile in tiles]
     return [
         ChannelWeights(source.name, path, torch.stack([tile[index] for tile in weights]).numpy())
         for index, (path, _, source) in enumerate(found)

@@ -6,13 +6,13 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from nnunetv2_eccam.attention.case import PreparedCase, TrainedModel
+from nnunetv2_eccam.attention.case import TrainedModel
 from nnunetv2_eccam.attention.maps import attention_volumes, channel_weights, checked_label, find_maps
 from nnunetv2_eccam.attention.picture import HeatRows, draw, rows_of_image
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import saved
-from nnunetv2_eccam.inference.trained_model import check_model
 from nnunetv2_eccam.overlay.page import save_figure
 from nnunetv2_eccam.overlay.view import PLANES, view_of
 from nnunetv2_eccam.overlay.window import parse_window
@@ -22,6 +22,14 @@ from nnunetv2_eccam.volumes.nifti import new_header, write_nifti
 Options = argparse.Namespace
 """What is to be shown, as :mod:`nnunetv2_eccam.attention.command` defines and explains it, with the folder of each
 system's model by its name as ``systems``; an empty name stands for the trainer's title."""
+
+
+class LoadedSystem(NamedTuple):
+    """A system's name, its model, and the maps that are shown of it: of several systems, the first of each."""
+
+    name: str
+    model: TrainedModel
+    maps: list[str] | None
 
 
 def check_options(options: Options) -> None:
@@ -55,8 +63,7 @@ def write_attention(options: Options) -> Iterator[Path]:
     if options.reference is not None:
         reference = read_labels(options.reference)
         check_same_grid(images[0], reference, advice="give the mask of this image")
-    for folder in options.systems.values():
-        check_model(folder, (options.fold,), options.checkpoint)
+    models = _load(options)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -64,16 +71,18 @@ def write_attention(options: Options) -> Iterator[Path]:
     name = images[0].path.name
     case = re.sub(r"_\d{4}$", "", name[: -len(ending_of(images[0].path) or "")])
     if options.what == "channels":
-        yield from _write_channels(options, images, case)
+        yield from _write_channels(options, models, images, case)
     else:
-        yield from _write_volumes(options, images, reference, case)
+        yield from _write_volumes(options, models, images, reference, case)
 
 
-def _write_channels(options: Options, images: Sequence[Volume], case: str) -> Iterator[Path]:
+def _write_channels(
+    options: Options, models: Sequence[LoadedSystem], images: Sequence[Volume], case: str
+) -> Iterator[Path]:
     """Write a table for each module: each channel's mean weight over the tiles, and the lowest and highest tile's."""
     import pandas as pd
 
-    for name, model, _ in _load(options):
+    for name, model, _ in models:
         found = channel_weights(model, model.prepare(images), options.maps, name)
         for map_name, path, weights in found:
             several = sum(each.name == map_name for each in found) > 1
@@ -86,13 +95,12 @@ def _write_channels(options: Options, images: Sequence[Volume], case: str) -> It
 
 
 def _write_volumes(
-    options: Options, images: Sequence[Volume], reference: Volume | None, case: str
+    options: Options, models: Sequence[LoadedSystem], images: Sequence[Volume], reference: Volume | None, case: str
 ) -> Iterator[Path]:
-    rows: HeatRows | None = None
+    rows = _rows(options, images, reference, models[0].model)
     header = images[0].header if images[0].header is not None else new_header(images[0].affine)
-    for name, model, maps in _load(options):
+    for name, model, maps in models:
         prepared = model.prepare(images)
-        rows = rows or _rows(options, images, reference, model, prepared)
         volumes = attention_volumes(model, prepared, options.what, maps, options.label, options.layer, name)
         for volume in volumes:
             title = _column(name, volume.name) if options.what == "spatial" else name
@@ -101,18 +109,13 @@ def _write_volumes(
                 write_nifti(partial, volume.voxels, header)
             yield target
             rows.add(title if len(volumes) > 1 else name, volume.meaning, volume.voxels)
-    drawn = rows
-    assert drawn is not None  # there is always a system
     target = options.output / f"{case}_{options.what}.{options.format}"
-    save_figure(lambda: draw(drawn, case, options.scale == "slice", options.width_mm, options.dpi), target)
+    save_figure(lambda: draw(rows, case, options.scale == "slice", options.width_mm, options.dpi), target)
     yield target
 
 
-def _load(options: Options) -> list[tuple[str, TrainedModel, list[str] | None]]:
-    """Give each system's name, its model, and the maps that are shown of it: of several systems, the first of each.
-
-    All are loaded, and seen to have what is asked for, before the first is run.
-    """
+def _load(options: Options) -> list[LoadedSystem]:
+    """Load all models, and see that each has what is asked for before the first is run."""
     loaded = []
     for name, folder in options.systems.items():
         model = TrainedModel(
@@ -126,12 +129,12 @@ def _load(options: Options) -> list[tuple[str, TrainedModel, list[str] | None]]:
             maps = list(dict.fromkeys(each.source.name for each in found))
             if options.what == "spatial" and options.maps is None and len(options.systems) > 1:
                 maps = maps[:1]
-        loaded.append((name or model.title, model, maps))
+        loaded.append(LoadedSystem(name or model.title, model, maps))
     return loaded
 
 
 def _rows(
-    options: Options, images: Sequence[Volume], reference: Volume | None, model: TrainedModel, case: PreparedCase
+    options: Options, images: Sequence[Volume], reference: Volume | None, model: TrainedModel
 ) -> HeatRows:
     """Choose the channel, the slices (of a 2D model its own) and the window that are drawn."""
     channel = options.channel or 0
@@ -143,7 +146,7 @@ def _rows(
     image = images[channel] if len(images) > 1 else images[0]
     view = view_of(image, options.plane)
     if options.plane is None and len(model.patch_size) == 2 and image.oriented:
-        view = view_of(image, PLANES[int(view.turns[case.slicing_axis, 0])])
+        view = view_of(image, PLANES[int(view.turns[model.slicing_axis(image), 0])])
     return rows_of_image(
         image, view, options.channel if len(images) == 1 else None, options.window,
         model.channels[channel].lower() == "ct", reference, options.slices, options.rows,

@@ -302,7 +302,7 @@ def case(request, tmp_path):
 def test_maps_come_back_as_nnunets_segmentations_do(case, tmp_path):
     model, prepared, path = case
     predictor = model._predictor
-    assert prepared.slicing_axis == np.argmax(nibabel.load(path).header.get_zooms())
+    assert model.slicing_axis(read_image(path)) == np.argmax(nibabel.load(path).header.get_zooms())
     reader = predictor.plans_manager.image_reader_writer_class()
     _, properties = reader.read_images([str(path)])
     manager = predictor.configuration_manager
