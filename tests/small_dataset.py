@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import SimpleITK as sitk
+from in_process import threads_for_processes
 
 LABELS = {
     "labels": {"background": 0, "organ": 1, "lesion": 2},
@@ -85,9 +87,8 @@ def plan_and_preprocess(dataset_id: int) -> None:
     """Plan and preprocess the 2d configuration, as ``nnUNetv2_plan_and_preprocess`` does."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
-    api.extract_fingerprints([dataset_id], num_processes=1, check_dataset_integrity=True)
-    workers = os.environ["nnUNet_n_proc_DA"]
-    os.environ["nnUNet_n_proc_DA"] = "1"  # the planner takes it for its number of threads, which cannot be 0
-    api.plan_experiments([dataset_id])
-    os.environ["nnUNet_n_proc_DA"] = workers
-    api.preprocess([dataset_id], configurations=("2d",), num_processes=(1,))
+    # The planner takes nnUNet_n_proc_DA for its number of threads, which cannot be 0.
+    with threads_for_processes(), patch.dict(os.environ, nnUNet_n_proc_DA="1"):
+        api.extract_fingerprints([dataset_id], num_processes=1, check_dataset_integrity=True)
+        api.plan_experiments([dataset_id])
+        api.preprocess([dataset_id], configurations=("2d",), num_processes=(1,))

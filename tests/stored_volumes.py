@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
+import nibabel
 import numpy as np
 
 ORIENTATIONS = [
@@ -40,3 +43,19 @@ def shown(body, plane):
     if plane == "coronal":  # rows from the head to the feet
         return np.array([[[body[x - c, k, z - r] for c in range(x + 1)] for r in range(z + 1)] for k in range(y + 1)])
     return np.array([[[body[k, y - c, z - r] for c in range(y + 1)] for r in range(z + 1)] for k in range(x + 1)])
+
+
+def write_scored_case(folder: Path, shift: int = 0) -> None:
+    """Write Dataset002_Heart with one test case below ``raw``, and ``predictions`` of it, shifted along x."""
+    mask = np.zeros((12, 12, 6), np.uint8)
+    mask[3:9, 3:9, 1:5] = 1
+    raw = folder / "raw" / "Dataset002_Heart"
+    for file, array in (
+        (raw / "imagesTs/la_1_0000.nii.gz", mask * 100.0), (raw / "labelsTs/la_1.nii.gz", mask),
+        (folder / "predictions/la_1.nii.gz", np.roll(mask, shift, 0)),
+    ):  # fmt: skip
+        file.parent.mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), file)
+    labels = {"background": 0, "atrium": 1}
+    description = {"labels": labels, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz", "numTraining": 0}
+    (raw / "dataset.json").write_text(json.dumps(description))

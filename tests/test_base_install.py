@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -10,8 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-import nibabel
-import numpy as np
+from stored_volumes import write_scored_case
 
 SCRIPT = """
 import sys
@@ -23,6 +21,7 @@ for command in COMMANDS:
         assert main([command, "-h"]) is None, command
     except SystemExit as end:
         assert end.code == 0, command
+    assert command != "convert" or not {{"numpy", "SimpleITK", "nibabel", "torch"}} & set(sys.modules)
 assert main(["evaluate", "-d", "2", "predictions", "-np", "1"]) == 0
 assert main(["overlay", "-d", "2", "-o", "figure.png", "--system", "A=predictions"]) == 0
 assert main(["benchmark", "-d", "2", "-c", "2d", "-tr", "nnUNetTrainer"]) == 1
@@ -38,19 +37,7 @@ def test_every_command_explains_itself_and_results_can_be_scored_and_drawn(tmp_p
     packages = [re.match(r"[\w-]+", name)[0] for name in extras]
     modules = [MODULES.get(package, package.replace("-", "_")) for package in packages]
 
-    mask = np.zeros((12, 12, 6), np.uint8)
-    mask[3:9, 3:9, 1:5] = 1
-    raw = tmp_path / "raw" / "Dataset002_Heart"
-    for folder, name, array in (
-        (raw / "imagesTs", "la_1_0000", mask * 100.0), (raw / "labelsTs", "la_1", mask),
-        (tmp_path / "predictions", "la_1", mask),
-    ):  # fmt: skip
-        folder.mkdir(parents=True)
-        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{name}.nii.gz")
-    labels = {"background": 0, "atrium": 1}
-    description = {"labels": labels, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz", "numTraining": 0}
-    (raw / "dataset.json").write_text(json.dumps(description))
-
+    write_scored_case(tmp_path)
     command = [sys.executable, "-c", SCRIPT.format(modules=modules)]
     environment = {**os.environ, "nnUNet_raw": str(tmp_path / "raw")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 
 import nibabel
 import numpy as np
 import pytest
+from conversion_phantoms import write_task
+from stored_volumes import write_scored_case
 
 from nnunetv2_eccam.arguments import OPTIONS, add_option, dataset_name
 from nnunetv2_eccam.cli import COMMANDS, command_parser, main
-from nnunetv2_eccam.demo.phantom import write_phantom
 from nnunetv2_eccam.errors import UserError
 
 PARSED_HERE = [name for name, (module, _) in COMMANDS.items() if not hasattr(importlib.import_module(module), "main")]
@@ -134,18 +134,7 @@ def test_a_data_set_that_there_is_not_is_named(name, given, nnunet_folders, caps
 
 @pytest.mark.parametrize("given", ["2", "Dataset002_Heart"])
 def test_evaluate_and_overlay_take_a_data_sets_test_images_by_its_number_or_name(given, nnunet_folders, capsys):
-    raw = nnunet_folders / "raw" / "Dataset002_Heart"
-    mask = np.zeros((12, 12, 6), np.uint8)
-    mask[3:9, 3:9, 1:5] = 1
-    for folder, name, array in (
-        (raw / "imagesTs", "la_1_0000", mask * 100.0), (raw / "labelsTs", "la_1", mask),
-        (nnunet_folders / "predictions", "la_1", np.roll(mask, 1, 0)),
-    ):  # fmt: skip
-        folder.mkdir(parents=True)
-        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / f"{name}.nii.gz")
-    labels = {"background": 0, "atrium": 1}
-    description = {"labels": labels, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz", "numTraining": 0}
-    (raw / "dataset.json").write_text(json.dumps(description))
+    write_scored_case(nnunet_folders, shift=1)
     assert main(["evaluate", "-d", given, "predictions", "-np", "1"]) == 0
     assert "0.833" in capsys.readouterr().out
     assert main(["overlay", "-d", given, "-o", "figure.png", "--system", "A=predictions"]) == 0
@@ -157,7 +146,7 @@ def test_evaluate_and_overlay_take_a_data_sets_test_images_by_its_number_or_name
     ("--id 12 --name Atrium", "Dataset012_Atrium"),
 ])  # fmt: skip
 def test_a_conversion_takes_number_or_name_of_the_new_data_set(words, folder, nnunet_folders, capsys):
-    write_phantom(nnunet_folders / "Task02_Heart", labelled=5, unlabelled=0, seed=0)
+    write_task(nnunet_folders / "Task02_Heart", labels=("left atrium",), modality=("MRI",), prefix="la")
     for source in (["-i", "Task02_Heart"], ["Task02_Heart"]):
         assert main(["convert", "msd-heart", *source, *words.split(), "--dry-run", "-np", "1", "--no-progress"]) == 0
         assert folder in capsys.readouterr().out

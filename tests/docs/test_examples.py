@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from in_process import call
 from skimage import io
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -30,11 +32,15 @@ class nnUNetTrainerECCaM(trainers.nnUNetTrainerECCaM):
 '''
 
 ON_THIS_MACHINE = {
-    "nnUNetv2_plan_and_preprocess": "-npfp 1 -np 1",
-    "nnUNetv2_train": "-device cpu",
-    "nnUNetv2_predict": "-device cpu -npp 1 -nps 1",
+    "nnUNetv2_plan_and_preprocess": ("-npfp", "1", "-np", "1"),
+    "nnUNetv2_train": ("-device", "cpu"),
+    "nnUNetv2_predict": ("-device", "cpu", "-npp", "0", "-nps", "0"),
+    "evaluate": ("-np", "1"),
 }
-"""What is added to commands of the tutorial: no GPU, and few processes."""
+"""What is added to commands of the tutorial: no GPU, and no processes."""
+
+RECORD = "() { local IFS=$'\\x1f'; printf '%s\\x1e' \"$FUNCNAME\x1f$*\" >> commands; }\n"
+"""A shell function that writes down how it is called."""
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -74,26 +80,41 @@ def workplace(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def tutorial(workplace) -> Path:
-    """Run the page's commands, in order, as one script; on the CPU and with a short trainer of the same name."""
+    """Run the page's commands in order; on the CPU, in this process, a short trainer of the same name, small plans."""
     page = "get-started/your-data.md"
     (workplace / "make_dataset.py").write_text(blocks(page, "python")[0])
     script = "\n".join(blocks(page, "bash"))
-    for command, more in ON_THIS_MACHINE.items():
-        script = re.sub(rf"^{command} .*$", rf"\g<0> {more}", script, flags=re.M)
-    script = script.replace("nnUNetv2_train", "nnUNet_n_proc_DA=0 nnUNetv2_train")  # 0 is not for planning
-    bin_folder = Path(sys.executable).parent
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet")}
-    environment |= {
-        "HOME": str(workplace), "PATH": f"{bin_folder}:{os.environ['PATH']}", "nnUNet_compile": "f",
-        "nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1", "PYTHON_CPU_COUNT": "1",
-        "nnUNet_extTrainer": str(workplace / "my_trainers"),
-    }  # fmt: skip
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], cwd=workplace, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]
+    programs = sorted(set(re.findall(r"^(nnUNetv2_\w+|python)\b", script, re.M)))
+    script = "".join(name + RECORD for name in programs) + script
+    environment = {"HOME": str(workplace), "PATH": os.environ["PATH"]}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=workplace, env=environment, check=True)
+    commands = [line.split("\x1f") for line in (workplace / "commands").read_text().split("\x1e")[:-1]]
+    assert {program for program, *_ in commands} == set(programs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        patch.setenv("nnUNet_extTrainer", str(workplace / "my_trainers"))
+        for name in ("raw", "preprocessed", "results"):
+            patch.setenv(f"nnUNet_{name}", str(workplace / "nnunet" / name))
+        for program, *words in commands:
+            patch.setenv("nnUNet_n_proc_DA", "1" if "plan" in program else "0")  # 0 is not for planning
+            if program == "python":
+                runpy.run_path(words[0], run_name="__main__")
+            else:
+                name = words[0] if program == "nnUNetv2_eccam" else program
+                call(program, *words, *ON_THIS_MACHINE.get(name, ()))
+            if "plan" in program:
+                make_small(workplace / "nnunet" / "preprocessed")
     return workplace
+
+
+def make_small(preprocessed: Path) -> None:
+    """Give all plans few features and a small batch: what is tested does not depend on them."""
+    for file in preprocessed.glob("*/nnUNetPlans.json"):
+        plans = json.loads(file.read_text())
+        network = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
+        network["features_per_stage"] = [4 + 2 * stage for stage in range(network["n_stages"])]
+        plans["configurations"]["2d"]["batch_size"] = 2
+        file.write_text(json.dumps(plans))
 
 
 @pytest.mark.slow

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import warnings
 import weakref
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +17,7 @@ import torch.distributed as dist
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import threads_for_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -385,20 +384,6 @@ def test_on_a_gpu_the_logits_are_nnunets(dimension, on_device):
 # ---- nnU-Net's trainer and command ------------------------------------------------------------------
 
 
-@pytest.fixture
-def threads_for_processes(monkeypatch):
-    """Let nnU-Net's pools be threads: starting an interpreter for each would take most of the time."""
-    from nnunetv2.evaluation import evaluate_predictions
-
-    stand_in = SimpleNamespace(
-        get_context=lambda method: SimpleNamespace(Pool=ThreadPool), TimeoutError=multiprocessing.TimeoutError
-    )
-    for module in (trainer_module, evaluate_predictions):
-        monkeypatch.setattr(module, "multiprocessing", stand_in)
-    monkeypatch.setattr(multiprocessing, "cpu_count", lambda: 1)  # what nnU-Net gives torch on the CPU
-    return stand_in
-
-
 @pytest.fixture(scope="module")
 def trained(nnunet_base, small_dataset):
     """An nnU-Net trainer whose folder holds two folds' checkpoints, as after training."""
@@ -425,14 +410,14 @@ def trained(nnunet_base, small_dataset):
     return SimpleNamespace(trainer=trainer, model=model, number=str(number), images=images)
 
 
-def test_validation_uses_the_batched_predictor_and_writes_the_same_segmentations(trained, threads_for_processes):
+def test_validation_uses_the_batched_predictor_and_writes_the_same_segmentations(trained):
     trainer, batches = trained.trainer, []
     folder = Path(trainer.output_folder, "validation")
     handle = trainer.network.register_forward_pre_hook(lambda module, inputs: batches.append(len(inputs[0])))
     found = {}
     for name, context in (("nnunet", contextlib.nullcontext()), ("batched", batched_validation())):
         batches.clear()
-        with context, warnings.catch_warnings():
+        with context, threads_for_processes(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.perform_actual_validation()
         found[name] = {p.name: nibabel.load(p).get_fdata() for p in folder.glob("*.nii.gz")}, max(batches)

@@ -16,12 +16,13 @@ from nnunetv2_eccam.inference import export
 from nnunetv2_eccam.inference.folding import folded
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper
 
-STRIDES = {2: [[1, 1], [2, 2], [2, 2]], 3: [[1, 1, 1], [1, 2, 2], [2, 2, 2]]}
-PATCH = {2: [32, 24], 3: [8, 16, 16]}
+STRIDES = {2: [[1, 1], [2, 2]], 3: [[1, 1, 1], [1, 2, 2]]}
+PATCH = {2: [32, 24], 3: [4, 16, 16]}
+WIDTHS = [4, 6]
 
 
 def model(folder: Path, trainer: str, dimension: int = 2, residual: bool = False, folds=(0,)) -> Path:
-    architecture = unet_architecture([4, 6, 8], STRIDES[dimension], residual)
+    architecture = unet_architecture(WIDTHS, STRIDES[dimension], residual)
     return write_model(folder, architecture, PATCH[dimension], [1.0] * dimension, trainer, folds=folds)
 
 
@@ -53,7 +54,7 @@ def test_folded_networks_give_the_same_logits(recipe, switches, left, dimension)
     switches = {**recipe.network_switches, **switches}
     if "norm_op" in switches:
         switches["norm_op"] = f"torch.nn.BatchNorm{dimension}d"
-    plan = unet_architecture([4, 6, 8], STRIDES[dimension])
+    plan = unet_architecture(WIDTHS, STRIDES[dimension])
     network = settled(build_network(plan, PATCH[dimension], 1, 2, False, switches), PATCH[dimension]).double()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     plain = folded(network)
@@ -74,34 +75,28 @@ def run_onnx(file: Path, image: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
 
-def test_a_dynamic_onnx_file_gives_pytorchs_logits_at_any_size(tmp_path, capsys):
-    folder, file = model(tmp_path / "model", "nnUNetTrainerECCaM"), tmp_path / "new" / "model.onnx"
-    assert cli.main(["export", "-m", str(folder), "-o", str(file), "--dynamic"]) == 0
-    assert f"{file}: fold 0" in capsys.readouterr().out
-    network = export.load_model(folder, None).network
-    for size in ([3, 1, 32, 24], [1, 1, 64, 40]):
-        image = torch.randn(size)
-        with torch.no_grad():
-            torch.testing.assert_close(run_onnx(file, image), network(image), rtol=0, atol=1e-3)
-    assert [path.name for path in file.parent.iterdir()] == ["model.onnx"]
-
-
-def test_one_file_for_each_fold_of_a_residual_plan(tmp_path):
-    folder = model(tmp_path / "model", "nnUNetTrainerECCaM", residual=True, folds=(0, 1))
-    assert cli.main(["export", "-m", str(folder), "-o", str(tmp_path / "model.onnx"), "-f", "0", "1"]) == 0
-    loaded, image = export.load_model(folder, ["0", "1"]), torch.randn(1, 1, *PATCH[2])
+@pytest.mark.parametrize(
+    ("trainer", "dimension", "folds", "sizes"),
+    [
+        ("nnUNetTrainerECCaM", 2, ("0",), [[3, 1, 32, 24], [1, 1, 64, 40]]),  # on a residual plan, of any size
+        ("nnUNetTrainer", 3, ("0", "1"), [[2, 1, 4, 16, 16]]),
+    ],
+)
+def test_one_onnx_file_for_each_fold_gives_pytorchs_logits(tmp_path, capsys, trainer, dimension, folds, sizes):
+    folder = model(tmp_path / "model", trainer, dimension, residual=dimension == 2, folds=folds)
+    words = ["export", "-m", str(folder), "-o", str(tmp_path / "new" / "model.onnx"), "-f", *folds]
+    assert cli.main([*words, "--dynamic"] if len(sizes) > 1 else words) == 0
+    said = capsys.readouterr().out
+    loaded = export.load_model(folder, folds)
     for fold, weights in loaded.weights.items():
+        file = tmp_path / "new" / (f"model_fold_{fold}.onnx" if len(folds) > 1 else "model.onnx")
+        assert f"{file}: fold {fold}" in said
         loaded.network.load_state_dict(weights)
-        with torch.no_grad():
-            expected = loaded.network(image)
-        logits = run_onnx(tmp_path / f"model_fold_{fold}.onnx", image)
-        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3)
-
-
-def test_nnunets_own_network_in_three_dimensions(tmp_path):
-    folder = model(tmp_path / "model", "nnUNetTrainer", 3)
-    assert cli.main(["export", "-m", str(folder), "-o", str(tmp_path / "model.onnx")]) == 0
-    assert run_onnx(tmp_path / "model.onnx", torch.zeros(1, 1, *PATCH[3])).shape == (1, 3, *PATCH[3])
+        for size in sizes:
+            image = torch.randn(size)
+            with torch.no_grad():
+                torch.testing.assert_close(run_onnx(file, image), loaded.network(image), rtol=0, atol=1e-3)
+    assert len(list(file.parent.iterdir())) == len(folds)
 
 
 def test_the_weights_alone_fit_the_folded_network(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -31,6 +32,12 @@ from nnunetv2_eccam.inference.work_ahead import WorkAhead
 CPU = torch.device("cpu")
 SIZES = [(20, 24, 3), (16, 16, 1), (30, 21, 2), (20, 24, 3), (16, 40, 2)]
 STRIDES = [[1, 1], [2, 2]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """What nnU-Net gives torch on the CPU, here and in the tests that follow."""
+    monkeypatch.setattr(multiprocessing, "cpu_count", lambda: 1)
 
 
 def write_image(path: Path, size=(20, 24, 3), seed: int = 0, voxels=None) -> None:

@@ -19,15 +19,23 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NOT_SOURCES = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "dist", "*.egg-info", "demo_run")
 
 FIND = """
-import json, pickle
+import json, os, pickle
+own = os.cpu_count
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
-for name in {names!r}:
-    found = find(name)
-    import nnunetv2_eccam.trainers as trainers
-    plain = getattr(trainers, name, None)
-    same = plain is not None and found is plain and pickle.loads(pickle.dumps(found)) is plain
-    print(json.dumps({{"module": found.__module__, "same": same, "package": trainers.__file__}}))
+import nnunetv2_eccam.trainers as trainers
+mine, ours = find("nnUNetTrainerMine"), find("nnUNetTrainerECCaM")
+same = ours is trainers.nnUNetTrainerECCaM and pickle.loads(pickle.dumps(ours)) is ours
+print(json.dumps([mine.__module__, ours.__module__, same, trainers.__file__, os.cpu_count is own]))
 """
+
+SHOWN = """
+import os, nnunetv2.utilities.find_objects
+from nnunetv2.paths import nnUNet_extTrainer as variable
+print(variable.get() if variable.is_set() else None, "nnUNet_extTrainer" in os.environ)
+os.environ["nnUNet_extTrainer"] = "/mine"
+print(variable.get())
+"""
+"""The folders that nnU-Net searches, before and after a program sets its own."""
 
 
 class Environment:
@@ -38,11 +46,7 @@ class Environment:
         self.python = folder / ("Scripts" if os.name == "nt" else "bin") / Path(sys.executable).name
         if not self.python.exists():
             self.python = self.python.with_name("python")
-        paths = (
-            sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)}, scheme="venv")
-            if ("venv" in sysconfig.get_scheme_names())
-            else sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
-        )
+        paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)}, scheme="venv")
         self.site_packages = Path(paths["purelib"])
         # A path line gives the packages; .pth files in that folder, ours among them, are not run.
         (self.site_packages / "parent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
@@ -60,11 +64,10 @@ class Environment:
             check=False,
         )  # fmt: skip
 
-    def find(self, *names: str, folder: Path, **variables: str) -> list[dict]:
-        """What nnU-Net's search gives for each name, in one process."""
-        done = self.run(FIND.format(names=names), folder, **variables)
+    def output(self, code: str, folder: Path, **variables: str) -> list[str]:
+        done = self.run(code, folder, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -83,37 +86,42 @@ def installed(tmp_path_factory, sources) -> Environment:
     return environment
 
 
-def test_an_installed_wheel_is_found_and_gives_the_class_of_a_plain_import(installed, tmp_path):
-    (found,) = installed.find("nnUNetTrainerECCaM", folder=tmp_path)
-    assert found["module"] == "nnunetv2_eccam.trainers.eccam"
-    assert found["same"] is True
-    assert Path(found["package"]).is_relative_to(installed.site_packages)
+def test_an_installed_wheel_is_found_beside_a_users_own_folder_and_changes_nothing_else(installed, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+        "class nnUNetTrainerMine(nnUNetTrainer):\n    pass\n"
+    )
+    variables = {"nnUNet_extTrainer": str(own), "PYTHON_CPU_COUNT": "1"}
+    mine, ours, same_class, package, same_cpu_count = json.loads(installed.output(FIND, tmp_path, **variables)[-1])
+    assert (mine, ours, same_class, same_cpu_count) == ("mine", "nnunetv2_eccam.trainers.eccam", True, True)
+    assert Path(package).is_relative_to(installed.site_packages)
+
+
+def test_what_a_program_sets_after_the_import_stays_in_force_and_children_inherit_nothing(installed, tmp_path):
+    ours = str(installed.site_packages / "nnunetv2_eccam" / "ext")
+    assert installed.output(SHOWN, tmp_path) == [f"{ours} False", f"/mine{os.pathsep}{ours}"]
+
+
+def test_the_switch_turns_it_off(installed, tmp_path):
+    assert installed.output(SHOWN, tmp_path, nnUNet_eccam_lookup="0") == ["None False", "/mine"]
 
 
 def test_an_editable_install_is_found_and_is_the_checkout(sources, tmp_path):
     environment = Environment(tmp_path / "environment")
     environment.install("--editable", str(sources))
-    (found,) = environment.find("nnUNetTrainerECCaMPaper", folder=tmp_path)
-    assert found["same"] is True
-    assert Path(found["package"]).is_relative_to(sources)
+    assert environment.output(SHOWN, tmp_path)[0] == f"{sources / 'nnunetv2_eccam' / 'ext'} False"
     code = "import nnunetv2_eccam.dataset_conversion as d, nnunetv2_eccam.plans_overrides as p; print(d.__file__)"
-    assert environment.run(code, tmp_path).stdout.strip() == str(sources / "dataset_conversion" / "__init__.py")
+    assert environment.output(code, tmp_path) == [str(sources / "dataset_conversion" / "__init__.py")]
 
 
 def test_an_install_with_target_is_found_by_hand(sources, tmp_path):
     environment = Environment(tmp_path / "environment")
     target = tmp_path / "target"
     environment.install("--target", str(target), str(sources))
-    by_hand = environment.run(
-        "import runpy, sys; sys.argv = ['x', 'trainer-path']; runpy.run_module('nnunetv2_eccam', run_name='__main__')",
-        tmp_path,
-        PYTHONPATH=str(target),
-    )
-    folder = by_hand.stdout.strip()
-    assert Path(folder) == target / "nnunetv2_eccam" / "ext"
-    by_hand_too = {"PYTHONPATH": str(target), "nnUNet_extTrainer": folder}
-    (found,) = environment.find("nnUNetTrainerECCaM_5epochs", folder=tmp_path, **by_hand_too)
-    assert found["same"] is True
+    code = "from nnunetv2_eccam.cli import main; main(['trainer-path'])"
+    assert environment.output(code, tmp_path, PYTHONPATH=str(target)) == [str(target / "nnunetv2_eccam" / "ext")]
 
 
 def test_nothing_else_lands_at_the_top_of_site_packages(installed):
@@ -129,51 +137,11 @@ def test_nothing_else_lands_at_the_top_of_site_packages(installed):
     assert not (package / "tests").exists()
 
 
-def test_a_users_own_trainer_folder_works_beside(installed, tmp_path):
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "mine.py").write_text(
-        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
-        "class nnUNetTrainerMine(nnUNetTrainer):\n    pass\n"
-    )
-    both = "nnUNetTrainerMine", "nnUNetTrainerECCaM"
-    mine, ours = installed.find(*both, folder=tmp_path, nnUNet_extTrainer=str(own))
-    assert mine["module"] == "mine"
-    assert ours["same"] is True
-
-
-def test_what_a_program_sets_after_the_import_stays_in_force_and_children_inherit_nothing(installed, tmp_path):
-    code = (
-        "import os, nnunetv2.utilities.find_objects\n"
-        "from nnunetv2.paths import nnUNet_extTrainer as variable\n"
-        "print(variable.get(), 'nnUNet_extTrainer' in os.environ)\n"
-        "os.environ['nnUNet_extTrainer'] = '/mine'\n"
-        "print(variable.get())\n"
-    )
-    ours = str(installed.site_packages / "nnunetv2_eccam" / "ext")
-    lines = installed.run(code, tmp_path).stdout.split("\n")
-    assert lines[:2] == [f"{ours} False", f"/mine{os.pathsep}{ours}"]
-
-
-def test_nothing_else_of_a_program_is_changed(installed, tmp_path):
-    code = "import os; own = os.cpu_count; import nnunetv2.run.run_training; print(os.cpu_count is own)"
-    assert installed.run(code, tmp_path, PYTHON_CPU_COUNT="1").stdout.splitlines()[-1] == "True"
-
-
-def test_the_switch_turns_it_off(installed, tmp_path):
-    done = installed.run(FIND.format(names=("nnUNetTrainerECCaM",)), tmp_path, nnUNet_eccam_lookup="0")
-    assert done.returncode != 0
-    assert "Could not find requested nnunet trainer nnUNetTrainerECCaM" in done.stderr
-
-
 def test_a_program_that_does_not_use_nnunet_loads_nothing_but_the_hook(installed, tmp_path):
     without_us = Environment(tmp_path / "environment")
-    modules = {
-        name: set(environment.run("import sys; print(*sys.modules)", tmp_path).stdout.split())
-        for name, environment in (("installed", installed), ("without", without_us))
-    }
-    ours = {"nnunetv2_eccam", "nnunetv2_eccam.lookup", "nnunetv2_eccam.lookup.hook", "__future__"}
-    assert modules["installed"] - modules["without"] == ours
+    code = "import sys; print(*sys.modules, sep='\\n')"
+    added = {*installed.output(code, tmp_path)} - {*without_us.output(code, tmp_path)}
+    assert added == {"nnunetv2_eccam", "nnunetv2_eccam.lookup", "nnunetv2_eccam.lookup.hook", "__future__"}
 
 
 @pytest.mark.parametrize("damage", ["raise SystemError('broken')", "this is not Python", None])
