@@ -35,20 +35,6 @@ class AttentionVolume(NamedTuple):
     voxels: npt.NDArray[np.float32]
 
 
-class ChannelWeights(NamedTuple):
-    """The channel weights of one module in one case.
-
-    Attributes:
-        name: of the map, as ``--map`` takes it.
-        path: dotted name of the module.
-        weights: (tiles, channels); of a 2D model tiles are slices, or parts of them where slices are large.
-    """
-
-    name: str
-    path: str
-    weights: npt.NDArray[np.float32]
-
-
 def attention_volumes(
     model: TrainedModel, case: PreparedCase, what: str, maps: Sequence[str] | None = None,
     label: str | None = None, layer: str | None = None, title: str = "",
@@ -91,8 +77,12 @@ def attention_volumes(
 
 def channel_weights(
     model: TrainedModel, case: PreparedCase, maps: Sequence[str] | None = None, title: str = ""
-) -> list[ChannelWeights]:
+) -> dict[str, npt.NDArray[np.float32]]:
     """Show how a network weights its channels: CC, SE, CBAM.
+
+    Returns:
+        (tiles, channels) of each module, by its dotted name. Of a 2D model tiles are slices, or parts of them where
+        slices are larger than its patch.
 
     Raises:
         UserError: the network weights no channels.
@@ -102,10 +92,7 @@ def channel_weights(
     tiles = model.tiles(model.padded(case.data)[0], title)
     with model.precision():
         weights = [[each[0].float().cpu() for each in record(model.network, tile, reads)] for _, tile in tiles]
-    return [
-        ChannelWeights(source.name, path, torch.stack([tile[index] for tile in weights]).numpy())
-        for index, (path, _, source) in enumerate(found)
-    ]
+    return {each.path: torch.stack([tile[index] for tile in weights]).numpy() for index, each in enumerate(found)}
 
 
 def tile_maps(network: nn.Module, tiles: Tensor, found: Sequence[Found], known: NetworkMaps) -> Tensor:

@@ -83,11 +83,8 @@ def _write_channels(
     import pandas as pd
 
     for name, model, _ in models:
-        found = channel_weights(model, model.prepare(images), options.maps, name)
-        for map_name, path, weights in found:
-            several = sum(each.name == map_name for each in found) > 1
-            title = _column(name, path if several else map_name)
-            target = options.output / f"{case}_channels_{_file_name(title)}.csv"
+        for path, weights in channel_weights(model, model.prepare(images), options.maps, name).items():
+            target = options.output / f"{case}_channels_{_file_name(name)}_{path}.csv"
             table = pd.DataFrame({"mean": weights.mean(0), "lowest": weights.min(0), "highest": weights.max(0)})
             with saved(target) as partial:
                 table.to_csv(partial, index_label="channel", float_format="%.6g", lineterminator="\n")

@@ -109,7 +109,9 @@ def test_channel_weights_as_tables(tmp_path, spot, model):
     systems = ("--system", f"CoA={model}", "--system", f"SE={se}")
     assert attention("channels", "-i", spot.path, "-o", tmp_path / "out", *systems) == 0
     files = written(tmp_path / "out", "")
-    assert [path.name for path in files] == ["case_7_channels_CoA_CC.csv", "case_7_channels_SE.csv"]
+    assert [path.name for path in files] == [
+        f"case_7_channels_{name}.csv" for name in ("CoA_bottleneck.attention.channel", "SE_bottleneck.attention")
+    ]
     for path in files:
         table = pd.read_csv(path)
         assert table.columns.tolist() == ["channel", "mean", "lowest", "highest"]

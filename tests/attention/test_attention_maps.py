@@ -356,8 +356,8 @@ def test_all_layers_of_the_api_in_three_dimensions_and_with_regions(tmp_path):
     ]
     assert [volume.name for volume in volumes] == ["CoA", "SC", "activation", "cam"]
     assert all(volume.voxels.shape == (78, 70, 9) and volume.voxels.max() > 0 for volume in volumes)
-    (weights,) = channel_weights(model, prepared)
-    assert weights.weights.shape[1] == 8
+    (weights,) = channel_weights(model, prepared).values()
+    assert weights.shape[1] == 8
 
 
 def test_slices_are_where_the_reference_is_or_evenly_spread(tmp_path):
