@@ -8,21 +8,18 @@ place of nnU-Net's worker processes, since starting interpreters would take most
 
 from __future__ import annotations
 
-import multiprocessing
 import runpy
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import entry_points
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from in_process import call
 from integration_steps import (
     CONFIGURATIONS,
     PLANS,
@@ -56,45 +53,31 @@ SMALL = IntegrationTest(
     test_cases=2,
     narrowing=8,
 )
-COMMANDS = entry_points(group="console_scripts")
-
-
 class OwnProcess:
-    """Runs nnU-Net's commands as functions, in this process.
-
-    Args:
-        patch: sets their arguments and environment variables.
-    """
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._patch = patch
+    """Runs nnU-Net's commands as functions, in this process."""
 
     def run(self, *command: str, **settings: str) -> None:
         name, *words = command
         if name == "nnUNetv2_predict":  # without worker processes
             words[words.index("-npp") + 1] = words[words.index("-nps") + 1] = "0"
-        with self._patch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch:
             patch.delenv("nnUNet_n_proc_DA", raising=False)  # as the script's own shell; the planning cannot be given 0
             for variable, value in settings.items():
                 patch.setenv(variable, value)
-            patch.setattr(sys, "argv", [name, *words])
             if name == "python":
                 patch.setattr(sys, "argv", words[1:])
                 runpy.run_module(words[1], run_name="__main__")
             else:
-                (entry,) = [each for each in COMMANDS if each.name == name]
-                entry.load()()
+                call(name, *words)
 
 
 @pytest.fixture(scope="module")
 def test(tmp_path_factory) -> Iterator[IntegrationTest]:
-    """The data, and nnU-Net's folders in this process; threads stand for its worker processes."""
+    """The data, and nnU-Net's folders in this process."""
     small = replace(SMALL, work=tmp_path_factory.mktemp("integration"))
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in small.variables().items():
             patch.setenv(variable, value)
-        patch.setattr(multiprocessing, "get_context", lambda method=None: SimpleNamespace(Pool=ThreadPool))
-        patch.setattr(multiprocessing, "cpu_count", lambda: 1)  # what nnU-Net gives torch on the CPU
         threads = torch.get_num_threads()
         make_data(small)
         yield small
@@ -102,9 +85,8 @@ def test(tmp_path_factory) -> Iterator[IntegrationTest]:
 
 
 @pytest.fixture(scope="module")
-def shell(test) -> Iterator[OwnProcess]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield OwnProcess(patch)
+def shell() -> OwnProcess:
+    return OwnProcess()
 
 
 @pytest.fixture(scope="module")
