@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     })  # fmt: skip
     variables = {name: str(work / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     # Each worker process imports torch anew, and compiling takes longer than a few short epochs.
-    variables |= {"nnUNet_def_n_proc": str(min(2, os.cpu_count() or 1)), "nnUNet_compile": "f"}
+    variables |= {"nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
     os.environ.pop("nnUNet_n_proc_DA", None)  # the user's 0, good for training, would break the planning
     print(f"In a shell of your own, the commands need:\ncd {shlex.quote(str(work))}")
     print(*(f"export {name}={shlex.quote(value)}" for name, value in variables.items()), sep="\n")

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from nnunetv2_eccam.files import write_json, written_whole
 
 Array = npt.NDArray[np.float32]
+Point = tuple[float, float, float]
 
 POOL = 200.0
 """Mean signal of blood, which is what the atrium, the other chambers and the vessels are filled with."""
@@ -35,16 +36,16 @@ TISSUE, WALL, MUSCLE, LUNG, BONE, LIVER = 100.0, 112.0, 124.0, 24.0, 138.0, 158.
 class Ellipsoid(NamedTuple):
     """A ball with three radii, turned about the z axis (mm, degrees)."""
 
-    centre: tuple[float, float, float]
-    radii: tuple[float, float, float]
+    centre: Point
+    radii: Point
     turn: float = 0.0
 
 
 class Tube(NamedTuple):
     """A round tube with hemispherical ends whose radius goes linearly from one end to the other (mm)."""
 
-    start: tuple[float, float, float]
-    end: tuple[float, float, float]
+    start: Point
+    end: Point
     start_radius: float
     end_radius: float
 
@@ -53,7 +54,7 @@ class Structure(NamedTuple):
     """Something of one tissue, with the thickness of the coat (mm) that is painted around it first."""
 
     shape: Ellipsoid | Tube
-    signal: float
+    signal: float = POOL
     coat: float = 0.0
     coat_signal: float = WALL
 
@@ -111,7 +112,7 @@ class Case(NamedTuple):
 
     image: npt.NDArray[np.int16]
     label: npt.NDArray[np.uint8]
-    spacing: tuple[float, float, float]
+    spacing: Point
 
 
 def generate_case(seed: int, number: int) -> Case:
@@ -138,7 +139,7 @@ def generate_case(seed: int, number: int) -> Case:
     return Case(_scan(signal, spacing, rng), (atrium < 0).astype(np.uint8), spacing)
 
 
-def _draw_grid(rng: np.random.Generator) -> tuple[tuple[float, float, float], tuple[int, int, int]]:
+def _draw_grid(rng: np.random.Generator) -> tuple[Point, tuple[int, int, int]]:
     """Draw spacing (mm) and size (voxels) so that the field of view always holds the heart."""
     in_plane, between = round(rng.uniform(1.16, 1.36), 3), round(rng.uniform(2.8, 3.7), 2)
     field = rng.uniform((114, 114, 72), (126, 126, 80))
@@ -147,9 +148,7 @@ def _draw_grid(rng: np.random.Generator) -> tuple[tuple[float, float, float], tu
     return (in_plane, in_plane, between), (int(size[0]), int(size[1]), int(size[2]))
 
 
-def _patient_points(
-    rng: np.random.Generator, spacing: tuple[float, float, float], size: tuple[int, int, int]
-) -> Array:
+def _patient_points(rng: np.random.Generator, spacing: Point, size: tuple[int, int, int]) -> Array:
     """Give every voxel centre in the anatomy's coordinates (mm), shape (3, x, y, z).
 
     A patient differs from the anatomy by size, tilt and position.
@@ -190,16 +189,15 @@ def _warp(points: Array, rng: np.random.Generator) -> Array:
 def _vary(shape: Ellipsoid | Tube, rng: np.random.Generator) -> Ellipsoid | Tube:
     """Give this patient's form of a shape: moved by about 2 mm, thicker or thinner by about 9 %."""
     factor = float(np.clip(rng.normal(1, 0.09), 0.75, 1.25))
+
+    def moved(point: Point) -> Point:
+        x, y, z = np.asarray(point) + rng.normal(0, 2, 3)
+        return float(x), float(y), float(z)
+
     if isinstance(shape, Ellipsoid):
-        return Ellipsoid(_moved(shape.centre, rng), (shape.radii[0] * factor, shape.radii[1] * factor,
-                                                     shape.radii[2] * factor), shape.turn + rng.normal(0, 6))
-    return Tube(_moved(shape.start, rng), _moved(shape.end, rng), shape.start_radius * factor,
-                shape.end_radius * factor)
-
-
-def _moved(point: tuple[float, float, float], rng: np.random.Generator) -> tuple[float, float, float]:
-    x, y, z = np.asarray(point) + rng.normal(0, 2, 3)
-    return float(x), float(y), float(z)
+        x, y, z = shape.radii
+        return Ellipsoid(moved(shape.centre), (x * factor, y * factor, z * factor), shape.turn + rng.normal(0, 6))
+    return Tube(moved(shape.start), moved(shape.end), shape.start_radius * factor, shape.end_radius * factor)
 
 
 def surface_distance(points: Array, shape: Ellipsoid | Tube) -> Array:
@@ -233,9 +231,7 @@ def paint(signal: Array, distance: Array, level: float, edge: float) -> None:
     signal += share * (np.float32(level) - signal)
 
 
-def _scan(
-    signal: Array, spacing: tuple[float, float, float], rng: np.random.Generator
-) -> npt.NDArray[np.int16]:
+def _scan(signal: Array, spacing: Point, rng: np.random.Generator) -> npt.NDArray[np.int16]:
     """Turn tissue signal into an image: texture, slice profile, coil sensitivity, gain and Rician noise."""
     voxel = np.asarray(spacing)
     texture = gaussian_filter(rng.standard_normal(signal.shape, dtype=np.float32), 2.5 / voxel)
@@ -255,16 +251,8 @@ def _sensitivity(size: tuple[int, ...], rng: np.random.Generator) -> Array:
     return np.asarray(np.exp(field), np.float32)
 
 
-STRAY_FILE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(152)
-"""What macOS puts beside a file under the name ``._FILE``; the real downloads hold some of these."""
-
-
 def write_phantom(folder: Path, labelled: int, unlabelled: int, seed: int) -> None:
-    """Write a phantom data set: imagesTr, labelsTr, imagesTs, dataset.json and one stray ``._`` file.
-
-    The headers are those of the real download: images int16, labels uint8, an sform with code 2
-    ("aligned"), no qform. The axes grow to the right, front and head, in mm.
-    ``dataset.json`` is written last: where it lies, the data set is complete.
+    """Write a phantom data set as an MSD download: imagesTr, labelsTr, imagesTs and dataset.json, which is the last.
 
     Args:
         folder: where to write; created when missing.
@@ -274,19 +262,22 @@ def write_phantom(folder: Path, labelled: int, unlabelled: int, seed: int) -> No
     """
     for name in ("imagesTr", "labelsTr", "imagesTs"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    names = [f"phantom_{number:03d}" for number in range(1, labelled + unlabelled + 1)]
+    names = [f"phantom_{number:03d}.nii.gz" for number in range(1, labelled + unlabelled + 1)]
     for index, name in enumerate(tqdm(names, desc="phantom cases", unit="case", disable=None)):
         case = generate_case(seed, index + 1)
-        images = "imagesTr" if index < labelled else "imagesTs"
-        save_volume(case.image, case.spacing, folder / images / f"{name}.nii.gz")
+        save_volume(case.image, case.spacing, folder / ("imagesTr" if index < labelled else "imagesTs") / name)
         if index < labelled:
-            save_volume(case.label, case.spacing, folder / "labelsTr" / f"{name}.nii.gz")
-    (folder / "imagesTr" / f"._{names[0]}.nii.gz").write_bytes(STRAY_FILE)
-    write_json(folder / "dataset.json", _description(names[:labelled], names[labelled:]))
+            save_volume(case.label, case.spacing, folder / "labelsTr" / name)
+    pairs = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names[:labelled]]
+    write_json(folder / "dataset.json", {
+        "name": "LeftAtriumPhantom", "description": "Left Atrium, generated phantom", "tensorImageSize": "3D",
+        "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "left atrium"}, "numTraining": labelled,
+        "numTest": unlabelled, "training": pairs, "test": [f"./imagesTs/{name}" for name in names[labelled:]],
+    })  # fmt: skip
 
 
-def save_volume(voxels: npt.NDArray[Any], spacing: tuple[float, float, float], target: Path) -> None:
-    """Save an (x, y, z) array as NIfTI, with the origin in its centre."""
+def save_volume(voxels: npt.NDArray[Any], spacing: Point, target: Path) -> None:
+    """Save an (x, y, z) array as NIfTI, with the origin in its centre and the header's codes of the real download."""
     affine = np.diag((*spacing, 1.0))
     affine[:3, 3] = -(np.array(voxels.shape) - 1) / 2 * spacing
     image = nibabel.Nifti1Image(voxels, None)
@@ -295,23 +286,6 @@ def save_volume(voxels: npt.NDArray[Any], spacing: tuple[float, float, float], t
     image.set_qform(None, code="unknown")
     with written_whole(target) as partial:
         nibabel.save(image, partial)
-
-
-def _description(labelled: list[str], unlabelled: list[str]) -> dict[str, Any]:
-    """Give the content of ``dataset.json``, with the keys of the real download, in their order."""
-    return {
-        "name": "LeftAtriumPhantom",
-        "description": "Left Atrium, generated phantom",
-        "tensorImageSize": "3D",
-        "modality": {"0": "MRI"},
-        "labels": {"0": "background", "1": "left atrium"},
-        "numTraining": len(labelled),
-        "numTest": len(unlabelled),
-        "training": [
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in labelled
-        ],
-        "test": [f"./imagesTs/{name}.nii.gz" for name in unlabelled],
-    }
 
 
 if __name__ == "__main__":

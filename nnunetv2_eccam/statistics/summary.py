@@ -1,15 +1,143 @@
-"""Mean, spread and confidence interval of one system's scores."""
+"""Means over cases, with bootstrap confidence intervals that know of the trainings' own chance.
+
+Scores come as ``(cases, trainings)``. With one training the interval is that of ``scipy.stats.bootstrap`` over cases.
+With several, each resample draws cases and, for every fold, trainings, both with replacement: the cases of a fold are
+predicted by the same trainings, so a lucky training lifts all of them at once, which resampling cases alone does not
+see. Crossed resampling: A. B. Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007.
+"""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nnunetv2_eccam.statistics.intervals import interval_of_mean
+Array = npt.NDArray[np.float64]
+
+BATCH_VALUES = 5_000_000
+"""How many resampled values are in memory at once."""
+
+
+class Interval(NamedTuple):
+    """Confidence interval of a mean, and the mean's standard error; NaN for fewer than two cases."""
+
+    low: float
+    high: float
+    standard_error: float
+
+
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
+
+
+def interval_of_mean(
+    systems: Sequence[Array], cases: Sequence[Hashable], folds: Sequence[Hashable], confidence: float, n: int, seed: int
+) -> Interval:
+    """Bootstrap a mean, or the difference of two systems' means, over cases.
+
+    The interval is the bias-corrected and accelerated one, BCa (B. Efron, Better bootstrap confidence intervals,
+    JASA 82, 1987), where each system has one training and BCa is defined; else the percentile one. The same values
+    and seed give the same interval.
+
+    Args:
+        systems: one or two arrays ``(values, trainings)``. The second one is subtracted. NaN: this training has no
+            such value; every value is there by some training.
+        cases: of each value, its case: all values of a case are drawn together.
+        folds: of each value: cases of one fold were predicted by the same trainings.
+        confidence: e.g. 0.95.
+        n: resamples.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: the confidence is not between 0 and 1, or there is no resample.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence is between 0 and 1; got {confidence}")
+    if n < 1:
+        raise ValueError(f"the bootstrap needs at least one resample; got {n}")
+    units: dict[tuple[Hashable, Hashable], int] = {}
+    unit = np.array([units.setdefault(key, len(units)) for key in zip(folds, cases, strict=True)], np.intp)
+    if len(units) < 2:
+        return UNKNOWN
+    counts = np.bincount(unit).astype(np.float64)
+    if all(values.shape[1] == 1 for values in systems):
+        values = systems[0][:, 0] - (systems[1][:, 0] if len(systems) > 1 else 0.0)
+        return _over_cases(np.bincount(unit, values).astype(np.float64), counts, confidence, n, seed)
+    fold_of_unit = np.array([str(fold) for fold, _ in units])
+    summed = [_sums_by_fold(values, unit, fold_of_unit) for values in systems]
+    rng = np.random.default_rng(seed)
+    step = max(1, BATCH_VALUES // len(counts))
+    means = np.concatenate([_resample(summed, counts, min(step, n - start), rng) for start in range(0, n, step)])
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high), float(means.std()))
+
+
+Fold = tuple[npt.NDArray[np.intp], Array]
+"""The cases of a fold, and their ``(cases, trainings)``."""
+
+
+def _sums_by_fold(values: Array, unit: npt.NDArray[np.intp], fold_of_unit: npt.NDArray[np.str_]) -> list[Fold]:
+    """Add up each case's values, fold by fold, since each has trainings of its own."""
+    found: list[Fold] = []
+    for fold in np.unique(fold_of_unit):
+        inside = np.flatnonzero(fold_of_unit[unit] == fold)
+        spread = _spread(values[inside])
+        sums = [np.bincount(unit[inside], column, len(fold_of_unit)) for column in spread.T]
+        members: npt.NDArray[np.intp] = np.asarray(np.flatnonzero(fold_of_unit == fold), np.intp)
+        found.append((members, np.stack(sums, axis=1)[members].astype(np.float64)))
+    return found
+
+
+def _resample(systems: Sequence[list[Fold]], counts: Array, n: int, rng: np.random.Generator) -> Array:
+    """Give ``n`` means, or differences of means, of cases and trainings drawn with replacement."""
+    cases = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=n).astype(np.float64)
+    means = []
+    for folds in systems:
+        total = np.zeros(n)
+        for members, sums in folds:
+            trainings = sums.shape[1]
+            drawn = rng.multinomial(trainings, np.full(trainings, 1 / trainings), size=n) / trainings
+            total += ((cases[:, members] @ sums) * drawn).sum(axis=1)
+        means.append(total / (cases @ counts))
+    return np.asarray(means[0] - means[1] if len(means) > 1 else means[0], np.float64)
+
+
+def _spread(values: Array) -> Array:
+    """Prepare one fold's ``(values, trainings)``: no gaps, and deviations of the size that resampling needs.
+
+    R trainings drawn from R have a mean whose variance is (R - 1) / R of what it should be, half of it for two. So
+    each training's deviation from the mean of a value is enlarged by sqrt(R / (R - 1)) (J. N. K. Rao and C. F. J. Wu,
+    Resampling inference with complex survey data, JASA 83, 1988).
+    """
+    kept = values[:, np.isfinite(values).any(axis=0)]
+    means = np.nanmean(kept, axis=1, keepdims=True)
+    trainings = kept.shape[1]
+    scale = math.sqrt(trainings / (trainings - 1)) if trainings > 1 else 1.0
+    return np.asarray(np.where(np.isfinite(kept), means + scale * (kept - means), means), np.float64)
+
+
+def _over_cases(sums: Array, counts: Array, confidence: float, n: int, seed: int) -> Interval:
+    """Bootstrap the ratio of two sums over cases by scipy; both ends are the mean where all cases have the same."""
+    means = sums / counts
+    if np.all(means == means[0]):
+        return Interval(float(means[0]), float(means[0]), 0.0)
+    from scipy import stats
+
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # BCa warns where it is not defined, and gives NaN
+            found = stats.bootstrap(
+                (sums, counts), lambda s, c, axis=-1: np.sum(s, axis=axis) / np.sum(c, axis=axis), paired=True,
+                vectorized=True, confidence_level=confidence, n_resamples=n, method=method,
+                batch=max(1, BATCH_VALUES // len(sums)), random_state=np.random.default_rng(seed),
+            )  # fmt: skip
+        low, high = (float(end) for end in found.confidence_interval)
+        if math.isfinite(low) and math.isfinite(high):
+            return Interval(low, high, float(found.standard_error))
+    return UNKNOWN
 
 
 class Summary(NamedTuple):

@@ -18,7 +18,6 @@ from nnunetv2_eccam.statistics import compare, holm, smallest_visible_difference
 
 SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 COARSE = st.lists(st.tuples(*[st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.8, 1.0, math.nan])] * 2), max_size=11)
-P_VALUES = st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12)
 NAN = math.nan
 
 
@@ -47,12 +46,6 @@ class TestSummarise:
         summary = summarise(values, n_bootstrap=2000, seed=7)
         assert (summary.low, summary.high) == pytest.approx((expected.low, expected.high))
 
-    def test_the_interval_of_many_normal_values_is_students(self):
-        values = np.random.default_rng(0).normal(5, 2, 400)
-        half = stats.t.ppf(0.975, 399) * values.std(ddof=1) / 20
-        summary = summarise(values)
-        assert (summary.low, summary.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
-
     @pytest.mark.parametrize(
         ("values", "expected"),
         [
@@ -78,13 +71,6 @@ class TestSummarise:
             assert summarise(values, seed=4) == summarise(values, seed=4)
             assert summarise(values, seed=4)[2:4] != summarise(values, seed=5)[2:4]
 
-    def test_refuses_what_makes_no_interval(self):
-        with pytest.raises(ValueError, match="between 0 and 1"):
-            summarise([1.0, 2.0], confidence=95)
-        with pytest.raises(ValueError, match="at least one resample"):
-            summarise([1.0, 2.0], n_bootstrap=0)
-
-
 class TestPartsOfCases:
     """Slices of a volume, or slices of a patient."""
 
@@ -99,12 +85,11 @@ class TestPartsOfCases:
         assert often[2:4] == pytest.approx(once[2:4], abs=0.02)
         assert often.n_all == 200
 
-    def test_parts_weigh_the_same(self):
-        assert summarise([1.0, 1.0, 1.0, 0.0], ["a", "a", "a", "b"]).mean == 0.75
-
-    def test_refuses_other_lengths(self):
-        with pytest.raises(ValueError, match="3 values belong to 2 cases"):
-            summarise([1.0, 2.0, 3.0], ["a", "b"])
+    def test_refuses_what_makes_no_interval(self):
+        for wrong, match in (({"cases": "ab"}, "3 values belong to 2 cases"), ({"confidence": 95}, "between 0 and 1"),
+                             ({"n_bootstrap": 0}, "at least one resample")):  # fmt: skip
+            with pytest.raises(ValueError, match=match):
+                summarise([1.0, 2.0, 3.0], **wrong)
 
 
 def simulated(rng, cases=40, trainings=3, of_case=1.0, of_training=1.0, folds=4):
@@ -188,10 +173,6 @@ class TestCompare:
         expected = min(1, 2 * np.mean([each <= low for each in sums]))
         assert compare(differences, [0] * len(differences), n_bootstrap=10).p_value == pytest.approx(expected)
 
-    def test_few_differences_among_zeros_are_not_significant(self):
-        """The normal approximation says p = 0.046, though four signs cannot give less than 1/8."""
-        assert compare([0.1, 0.2, 0.3, 0.4] + [0] * 16, [0] * 20).p_value == pytest.approx(1 / 8)
-
     @pytest.mark.parametrize(
         ("a", "b", "expected"),
         [
@@ -215,11 +196,6 @@ class TestCompare:
         for name in ("mean_difference", "effect_size", "cohens_d_z"):
             assert getattr(one, name) == pytest.approx(-getattr(other, name), abs=1e-12, nan_ok=True)
         assert same([one.n_pairs, one.p_value, one.n_all], [other.n_pairs, other.p_value, other.n_all])
-
-    def test_a_test_is_of_the_means_over_trainings(self):
-        rng = np.random.default_rng(8)
-        a, b = rng.normal(0.4, 1, (20, 3)), rng.normal(0, 1, (20, 2))
-        assert compare(a, b).p_value == compare(a.mean(axis=1), b.mean(axis=1)).p_value
 
     def test_refuses_other_lengths(self):
         with pytest.raises(ValueError, match="same length"):
@@ -247,25 +223,8 @@ class TestHolm:
     def test_it_is_that_of_statsmodels(self):
         p_values = np.random.default_rng(1).uniform(0, 0.1, 12)
         assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
-
-    def test_a_worked_example(self):
-        """0.01 x 4, 0.02 x 3 = 0.06, 0.03 x 2 = 0.06, 0.04 x 1 -> not below the one before."""
-        assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-        assert holm([0.005, 0.011, 0.02, 0.04, 0.13]) == pytest.approx([0.025, 0.044, 0.06, 0.08, 0.13])
+        assert holm([0.9, *p_values[:2]]) == pytest.approx(multipletests([0.9, *p_values[:2]], method="holm")[1])
 
     def test_undefined_ones_do_not_count(self):
         assert holm([0.02, NAN, 0.5]) == pytest.approx([0.04, NAN, 0.5], nan_ok=True)
         assert holm([]) == []
-
-    @given(P_VALUES)
-    def test_never_lowers_and_keeps_order(self, p_values):
-        defined = sorted((p, q) for p, q in zip(p_values, holm(p_values), strict=True) if not math.isnan(p))
-        assert all(p <= q <= 1 for p, q in defined)
-        assert all(first[1] <= second[1] for first, second in itertools.pairwise(defined))
-        if defined:
-            assert defined[0][1] == pytest.approx(min(1, len(defined) * defined[0][0]))
-
-    @pytest.mark.parametrize("p", [-0.1, 1.01])
-    def test_refuses_what_is_no_probability(self, p):
-        with pytest.raises(ValueError, match="from 0 to 1"):
-            holm([0.5, p])
