@@ -36,8 +36,11 @@ CPU = torch.device("cpu")
 def network(conv_op=nn.Conv2d, seed=0, **switches) -> ECCaMUNet:
     torch.manual_seed(seed)
     norm = nn.InstanceNorm2d if conv_op is nn.Conv2d else nn.InstanceNorm3d
-    kwargs = {"norm_op": norm, "norm_op_kwargs": {"affine": True}, "nonlin": nn.LeakyReLU, "dilations": [1, 2, 3]}
-    made = ECCaMUNet(1, 3, [4, 6, 8], conv_op, 3, [1, 2, 2], 1, 3, 1, **kwargs, **switches)
+    made = ECCaMUNet(
+        1, 3, n_stages=3, features_per_stage=[4, 6, 8], conv_op=conv_op, kernel_sizes=3, strides=[1, 2, 2],
+        n_conv_per_stage=1, n_conv_per_stage_decoder=1, norm_op=norm, norm_op_kwargs={"affine": True},
+        nonlin=nn.LeakyReLU, dilations=[1, 2, 3], **switches,
+    )  # fmt: skip
     return made.eval()
 
 
@@ -192,7 +195,8 @@ def impulse_centre(made: nn.Module, module: nn.Module, size, position) -> list[f
 @pytest.mark.parametrize("strides", [[1, 2, 2], [[1, 1], [2, 1], [2, 4]]])
 def test_a_position_is_where_its_receptive_field_is_centred(downsampling, strides):
     made = ECCaMUNet(
-        1, 3, [1, 1, 1], nn.Conv2d, 3, strides, 1, 1, 1, downsampling=downsampling, channel_correlation=False,
+        1, 1, n_stages=3, features_per_stage=1, conv_op=nn.Conv2d, kernel_sizes=3, strides=strides,
+        n_conv_per_stage=1, n_conv_per_stage_decoder=1, downsampling=downsampling, channel_correlation=False,
         spatial_correlation=False, multi_scale=False, enhanced_convolution=False,
     ).eval()  # fmt: skip
     size = (64, 64)
