@@ -47,15 +47,7 @@ def convert_case(
     channels: tuple[str, ...],
     soft_tissue: bool,
 ) -> CaseResult:
-    """Check one case and publish it.
-
-    Args:
-        case: the case.
-        folder: the data set's folder; None only checks.
-        read: the converter's way to read it.
-        policy: its labels.
-        channels: modalities in order.
-        soft_tissue: see :class:`DatasetCard`.
+    """Check one case and publish it in a data set's folder; None only checks.
 
     Raises:
         UserError: a file is damaged or the case is wrong.
@@ -114,11 +106,7 @@ def _channels(image: Volume, channels: tuple[str, ...]) -> list[NDArray[Any]]:
 
 
 def header_warnings(volume: Volume) -> list[str]:
-    """Say where nibabel (sform first) sees another grid in a header than SimpleITK, nnU-Net's reader.
-
-    Args:
-        volume: as it was read, not turned.
-    """
+    """Say where nibabel (sform first) sees another grid in a header, as stored, than SimpleITK, nnU-Net's reader."""
     if volume.header is None:
         return []
     distance = corner_distance(volume.header.get_best_affine(), volume.affine, volume.shape)
@@ -131,12 +119,7 @@ def header_warnings(volume: Volume) -> list[str]:
 
 
 def check_image(path: Path, voxels: NDArray[Any], modality: str) -> tuple[float, float, list[str]]:
-    """Check an image's intensities.
-
-    Args:
-        path: named in messages.
-        voxels: ``(x, y, z)``, finite; HU where the modality is CT.
-        modality: a channel name of nnU-Net's; only ``CT`` has a scale that can be judged.
+    """Check an image's intensities; only the modality ``CT`` has a scale that can be judged, in HU.
 
     Returns:
         Minimum, maximum, and warnings.
@@ -162,12 +145,7 @@ def bounding_box(voxels: NDArray[Any]) -> list[list[int]] | None:
 
 
 def check_label(path: Path, voxels: NDArray[Any], declared: Mapping[int, str]) -> dict[str, Any]:
-    """Check a label's values.
-
-    Args:
-        path: named in messages.
-        voxels: whole numbers, ``(x, y, z)``.
-        declared: the values that may occur, and their names; 0 is the background.
+    """Check that a label, ``(x, y, z)``, has declared values only.
 
     Returns:
         ``label_voxels`` (count by name, without the background) and ``label_box`` (first and last index
@@ -193,13 +171,7 @@ def check_label(path: Path, voxels: NDArray[Any], declared: Mapping[int, str]) -
 
 
 def share_in_air(image: NDArray[Any], label: NDArray[Any], box: list[list[int]]) -> float:
-    """Give the share of the labelled voxels that is air in CT, as under a flipped label.
-
-    Args:
-        image: HU, ``(x, y, z)``.
-        label: of the same shape, not empty.
-        box: the label's first and last index along x, y, z.
-    """
+    """Give the share of the labelled voxels that is air in CT (HU), as under a flipped label, in the label's box."""
     inside = tuple(slice(first, last + 1) for first, last in box)
     labelled = label[inside] != 0
     return int(np.count_nonzero((image[inside] < AIR_HU) & labelled)) / int(np.count_nonzero(labelled))

@@ -42,12 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data_set", metavar="DATASET", choices=DATA_SETS, help=known)
     parser.add_argument("source", metavar="SOURCE", nargs="?", type=Path, help="the download, unpacked")
     add_option(parser, "-i", help="the same as SOURCE")
-    add_option(
-        parser,
-        "-d",
-        "--id",
-        help="number XXX of the new DatasetXXX_Name, or all of that name; each data set has a default",
-    )
+    new_name = "number XXX of the new DatasetXXX_Name, or all of that name; each data set has a default"
+    add_option(parser, "-d", "--id", help=new_name)
     parser.add_argument("--name", help="Name in DatasetXXX_Name; each data set has a default")
     parser.add_argument(
         "--labels",
@@ -71,19 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=12345, help="decides which cases are held out (default 12345)")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="CASE", help="do not convert these cases")
-    parser.add_argument(
-        "-np",
-        type=int,
-        dest="processes",
-        metavar="N",
-        help="cases at once (default: 8, or the number of cores if less); each is in memory as a whole",
-    )
+    at_once = "cases at once (default: 8, or the number of cores if less); each is in memory as a whole"
+    add_option(parser, "-np", help=at_once)
     parser.add_argument("--dry-run", action="store_true", help="check everything, print every problem, write nothing")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the data set if it exists, once the new one is complete",
-    )
+    replaced = "replace the data set if it exists, once the new one is complete"
+    parser.add_argument("--overwrite", action="store_true", help=replaced)
     parser.add_argument("--no-progress", dest="progress", action="store_false", help="no progress bar")
 
 
@@ -118,39 +106,26 @@ def _number_and_name(dataset: str | None) -> tuple[int | None, str | None]:
 
 
 def convert_download(data_set: str, source: Path, options: Options) -> Outcome:
-    """Convert a download to ``$nnUNet_raw/DatasetXXX_Name``.
-
-    Args:
-        data_set: one of :data:`DATA_SETS`.
-        source: the unpacked download.
-        options: the user's.
+    """Convert an unpacked download, one of :data:`DATA_SETS`, to ``$nnUNet_raw/DatasetXXX_Name``.
 
     Raises:
         UserError: the source, an option or the target is wrong; the target is as it was.
     """
     from .engine import convert
+    from .kits19 import plan_kits19
+    from .msd import plan_msd
+    from .tcia_pancreas import plan_tcia_pancreas
 
     if data_set == "kits19":
-        from .kits19 import plan_kits19
-
         return convert(plan_kits19(source), options)
     if data_set == "tcia-pancreas":
-        from .tcia_pancreas import plan_tcia_pancreas
-
         return convert(plan_tcia_pancreas(source), options)
-    from .msd import plan_msd
-
     return convert(plan_msd(source, None if data_set == "msd" else data_set, options), options)
 
 
 def _say(outcome: Outcome) -> None:
     if outcome.resumed:
         print(f"{outcome.resumed} cases had been finished by an earlier run")
-    if outcome.status == "converted":
-        for warning in outcome.warnings[:SHOWN_WARNINGS]:
-            print(f"warning: {warning}")
-        if len(outcome.warnings) > SHOWN_WARNINGS:
-            print(f"and {len(outcome.warnings) - SHOWN_WARNINGS} more warnings in the report")
     for note in outcome.notes:
         print(f"note: {note}")
     if outcome.status == "dry run":
@@ -158,6 +133,10 @@ def _say(outcome: Outcome) -> None:
     elif outcome.status == "already converted":
         print(f"already converted, nothing to do: {outcome.folder}")
     else:
+        for warning in outcome.warnings[:SHOWN_WARNINGS]:
+            print(f"warning: {warning}")
+        if len(outcome.warnings) > SHOWN_WARNINGS:
+            print(f"and {len(outcome.warnings) - SHOWN_WARNINGS} more warnings in the report")
         print(f"converted {outcome.cases} cases: {outcome.folder}")
         number = outcome.folder.name[len("Dataset") :][:3].lstrip("0")
         print(

@@ -97,11 +97,7 @@ def _tag(reader: Any, tag: str) -> str:
 
 
 def read_series(case: str, paths: Sequence[Path]) -> Series:
-    """Read the files of one patient, which must be one series of slices.
-
-    Args:
-        case: named in messages.
-        paths: the files, in any order and of any names.
+    """Read the files of one patient, in any order and of any names, which must be one series of slices.
 
     Raises:
         UserError: a file cannot be read, there are several series, or the slices are no regular grid.
@@ -211,12 +207,7 @@ def _check_one_grid(case: str, slices: Sequence[Slice]) -> None:
 
 
 def _check_spacing(case: str, slices: Sequence[Slice], heights: NDArray[np.float64]) -> None:
-    """Check that neighbours are equally far apart.
-
-    Args:
-        case: named in messages.
-        slices: in the order of their heights.
-        heights: mm along the normal of the slices.
+    """Check that neighbours are equally far apart, by their heights in mm along the normal.
 
     Raises:
         UserError: two slices are at the same place, one is missing, or the distances differ.

@@ -45,10 +45,6 @@ class LabelPolicy:
 def check_declared(declared: Mapping[int, str], file: str) -> None:
     """Check the values and names of labels that a file declares.
 
-    Args:
-        declared: values and names.
-        file: named in messages.
-
     Raises:
         UserError: values have gaps, two have one name, or the background or ``ignore`` is where nnU-Net does not
             allow it.

@@ -15,21 +15,7 @@ CaseResult = dict[str, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose. The options that decide the output are in :meth:`deciding`.
-
-    Attributes:
-        dataset_id: number in ``DatasetXXX_Name``; None for the data set's own.
-        name: name in ``DatasetXXX_Name``; None for the data set's own.
-        labels: ``merged``, ``apart`` or ``regions``; None for the paper's choice, else ``apart``.
-        split: ``cv`` (nnU-Net's five folds) or ``paper`` (the paper's counts).
-        hold_out: labelled cases to hold out for testing, with ``cv``.
-        seed: decides which cases are held out.
-        leave_out: names of cases not to convert.
-        processes: cases at once; None for eight, or the number of cores if less.
-        dry_run: only find and print every problem.
-        overwrite: replace an existing data set, once the new one is complete.
-        progress: show a progress bar.
-    """
+    """What the user chose, as ``nnUNetv2_eccam convert -h`` explains it; None is the data set's own choice."""
 
     dataset_id: int | None = None
     name: str | None = None
@@ -45,15 +31,8 @@ class Options:
 
     def deciding(self) -> dict[str, Any]:
         """Give the options that decide the output, for the report and to tell equal runs apart."""
-        return {
-            "id": self.dataset_id,
-            "name": self.name,
-            "labels": self.labels,
-            "split": self.split,
-            "hold_out": self.hold_out,
-            "seed": self.seed,
-            "leave_out": sorted(set(self.leave_out)),
-        }
+        chosen = {name: getattr(self, name) for name in ("name", "labels", "split", "hold_out", "seed")}
+        return {"id": self.dataset_id, **chosen, "leave_out": sorted(set(self.leave_out))}
 
 
 @dataclass(frozen=True)
@@ -61,12 +40,8 @@ class DatasetCard:
     """What is known of a data set before looking at it.
 
     Attributes:
-        title: its full name, as on the download page.
-        dataset_id: the default number in ``DatasetXXX_Name``.
-        name: the default name in ``DatasetXXX_Name``.
-        reference: where it is downloaded.
-        licence: the terms, as the download page gives them.
-        citation: what to cite.
+        title: its full name, as on the download page, which is the reference; the licence is as given there.
+        dataset_id, name: the default number and name in ``DatasetXXX_Name``.
         labels: the source's values and names, background included.
         default_labels: the label policy that the paper uses, else ``apart``.
         organ: the whole of which labels 1 and 2 are parts; None where there are no parts.
@@ -149,7 +124,6 @@ class Survey:
     """A question that all cases answer together before the first one is converted.
 
     Attributes:
-        title: shown with the progress bar.
         measure: looks at one case; the result is JSON.
         decide: from every labelled case's result, the finding for the report and the reading of a case that
             follows from it; raises UserError when there is no answer.
@@ -165,12 +139,9 @@ class Plan:
     """Everything that is to be done for one data set, found by looking at names only.
 
     Attributes:
-        card: what is known of the data set.
-        source: the download's folder.
         read: reads one case; the survey's answer replaces it where there is a survey.
         channel_names: nnU-Net's key of that name; decides the normalisation.
         cases: labelled and unlabelled cases, in the order of their names.
-        survey: what all cases decide together.
         left_out: cases or files that are not converted, and why.
         notes: what a reader of the report should know.
         problems: what is wrong with the source's layout.
@@ -195,8 +166,7 @@ class Outcome:
         folder: the data set's folder in nnUNet_raw.
         status: ``converted``, ``already converted`` or ``dry run``.
         cases: number of published (or, in a dry run, checked) cases.
-        warnings: what the user should look at, one line each.
-        notes: what the user should know, one line each.
+        warnings, notes: what the user should look at, and know, one line each.
         left_out: what was not converted, and why.
         resumed: how many cases an earlier, interrupted run had finished.
     """

@@ -29,17 +29,9 @@ def build_report(
     results: Sequence[CaseResult],
     finding: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Collect what a reader needs to trust, cite or repeat the conversion.
+    """Collect what a reader needs to trust, cite or repeat the conversion, with the survey's finding, if any.
 
     There is no date and no path of this computer in it: two runs give the same bytes.
-
-    Args:
-        plan: the finished plan.
-        options: the user's.
-        policy: the labels.
-        split: which case is where.
-        results: one entry for each published case, in their order.
-        finding: the survey's answer; empty where there was no survey.
     """
     warnings = [f"{entry['case']}: {warning}" for entry in results for warning in entry["warnings"]]
     # Cases with their finest resolution across the slices pull the planner's target spacing, and nnU-Net's 2d

@@ -51,11 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def dataset_folders(dataset: str) -> list[Path]:
-    """Find a data set's folders in nnUNet_raw and nnUNet_preprocessed, those that are there.
-
-    Raises:
-        UserError: there is none, or the number is not one data set's.
-    """
+    """Find a data set's folders in nnUNet_raw and nnUNet_preprocessed, those that are there."""
     name = dataset_name(dataset, *FOLDERS)
     folders = [Path(base, name) for base in map(os.environ.get, FOLDERS) if base]
     return [folder for folder in folders if folder.is_dir()]
@@ -101,12 +97,7 @@ def groups_of(cases: Iterable[str], pattern: str) -> dict[str, list[str]]:
 
 
 def grouped_folds(groups: dict[str, list[str]], n_splits: int = 5, seed: int = 12345) -> Folds:
-    """Draw folds as nnU-Net does (KFold, shuffled), but of groups.
-
-    Args:
-        groups: the cases of each group.
-        n_splits: number of folds.
-        seed: of the shuffling.
+    """Draw folds as nnU-Net does (KFold, shuffled), but of groups, whose cases are given.
 
     Raises:
         UserError: there are fewer than two folds, or more folds than groups.

@@ -52,12 +52,12 @@ def split_with_hold_out(cases: Sequence[str], hold_out: int, seed: int) -> Split
 
 
 def paper_split(cases: Sequence[str], counts: Mapping[int, tuple[int, int, int]], seed: int) -> Split:
-    """Draw the paper's numbers of training, validation and test cases.
+    """Draw the paper's numbers of training, validation and test cases; it does not say which cases it used.
 
     Args:
         cases: the labelled cases.
         counts: train, validation and test counts by the number of labelled cases that they hold for.
-        seed: recorded, since the paper does not say which cases it used.
+        seed: of the drawing.
 
     Raises:
         UserError: the number of labelled cases is not one that the paper's counts hold for.

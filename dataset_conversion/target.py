@@ -66,15 +66,10 @@ def stale_warnings(folder_name: str) -> list[str]:
 
 
 class Staging:
-    """A hidden folder beside the target in which a data set grows until it is complete.
-
-    Attributes:
-        target: the data set's folder in nnUNet_raw.
-        folder: the staging folder.
-        resumed: how many cases an earlier run had finished in the stage that was asked for last.
-    """
+    """A hidden folder beside the target in which a data set grows until it is complete."""
 
     resumed = 0
+    """How many cases an earlier run had finished in the stage that was asked for last."""
 
     def __init__(self, target: Path) -> None:
         self.target = target

@@ -173,11 +173,7 @@ def _read(case: Case) -> tuple[Series, Volume]:
 
 
 def read_case(case: Case, ways: Mapping[str, Way]) -> Scan:
-    """Read a case; the label gets the image's grid.
-
-    Args:
-        case: the case.
-        ways: for each case how its label lies on its image.
+    """Read a case; the label gets the image's grid, turned in the way that was found for it.
 
     Raises:
         UserError: a file is damaged or the case is wrong.

@@ -48,10 +48,6 @@ def find_cases(folder: Path, ending: str) -> tuple[list[list[str]], list[Failure
 
     Hidden files (macOS and some archives leave ``._case_0000.nii.gz``) are passed over with one line.
 
-    Args:
-        folder: of the images.
-        ending: of their names, with its dot.
-
     Returns:
         the files of each case, sorted; and what is no case though its name ends so.
 
@@ -78,23 +74,14 @@ def find_cases(folder: Path, ending: str) -> tuple[list[list[str]], list[Failure
 
 
 class CaseReader:
-    """Reads and preprocesses cases of one model as nnU-Net does, and says what is wrong with those that it cannot.
-
-    Args:
-        plans_manager: nnU-Net's.
-        configuration_manager: nnU-Net's.
-        dataset_json: of the model's folder.
-        verbose: whether preprocessing talks.
-    """
+    """Reads and preprocesses cases of one model as nnU-Net does, and says what is wrong with those that it cannot."""
 
     def __init__(
         self, plans_manager: Any, configuration_manager: Any, dataset_json: dict[str, Any], verbose: bool = False
     ) -> None:
         self._plans, self._configuration, self._dataset = plans_manager, configuration_manager, dataset_json
         self._verbose = verbose
-        self._channels = [
-            str(name) for name in (dataset_json.get("channel_names") or dataset_json["modality"]).values()
-        ]
+        self._channels = list(map(str, (dataset_json.get("channel_names") or dataset_json["modality"]).values()))
 
     def from_files(self, files: Sequence[str], previous: str | None) -> tuple[Tensor, dict[str, Any]]:
         """Read and preprocess one case.
@@ -185,6 +172,4 @@ def _read(reader: Any, files: Sequence[str]) -> tuple[NDArray[Any], dict[str, An
 def reason_of(error: BaseException) -> str:
     """Say an exception in one line; libraries' own errors may be empty, or a word that needs its kind."""
     words = " ".join(str(error).split())
-    return (
-        words if isinstance(error, UserError) else f"{type(error).__name__}: {words}" if words else type(error).__name__
-    )
+    return words if isinstance(error, UserError) else f"{type(error).__name__}: {words}".removesuffix(": ")

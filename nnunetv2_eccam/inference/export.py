@@ -9,7 +9,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,8 +33,6 @@ class Exported(NamedTuple):
     """One file that was written.
 
     Attributes:
-        path: of the file.
-        fold: whose weights.
         difference: largest difference of a logit from PyTorch's, over all sizes that were tried.
         largest: largest logit, to hold it against.
         seconds: of one tile through the file, and through PyTorch's network, on this CPU: medians of calls in turn.
@@ -53,8 +51,6 @@ class LoadedModel(NamedTuple):
     Attributes:
         network: in eval mode, without deep supervision.
         weights: of each fold.
-        channels: of the network's input.
-        patch: voxels of a tile, per axis.
         halvings: what a size must be a multiple of, per axis, so that nothing is padded.
     """
 
@@ -66,7 +62,7 @@ class LoadedModel(NamedTuple):
 
 
 def load_model(folder: Path, folds: Sequence[str] | None, checkpoint: str = CHECKPOINT) -> LoadedModel:
-    """Load a model's folds on the CPU.
+    """Load a model's folds, those that are there if none are named, on the CPU.
 
     Raises:
         UserError: see :func:`nnunetv2_eccam.inference.trained_model.checked_model`.
@@ -125,7 +121,7 @@ def export_model(
                 larger = [n + step for n, step in zip(size, model.halvings, strict=True)]
                 shapes = [(1, *size), (2, *size), *([(1, *larger)] if dynamic else [])]
                 _write_onnx(network, partial, model, size, dynamic)
-                given: Any = _OnnxRun(partial)
+                given: Any = _by_onnxruntime(partial)
             else:
                 shapes = [(1, *size)]
                 torch.save(network.state_dict(), partial)
@@ -175,26 +171,20 @@ def _silent() -> Iterator[None]:
     """Keep torch's exporter from telling what it tries; its error says enough."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    said = io.StringIO()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            warnings.simplefilter("ignore")
+        out, err = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+        with out, err, warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(before)
 
 
-class _OnnxRun:
-    """Runs a file by onnxruntime on the CPU, as a network."""
+def _by_onnxruntime(path: Path) -> Callable[[Tensor], Tensor]:
+    """Give a file as a function that runs it on the CPU."""
+    import onnxruntime
 
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
-
-    def __call__(self, image: Tensor) -> Tensor:
-        (logits,) = self._session.run(None, {"image": image.numpy()})
-        return torch.from_numpy(logits)
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
 
 @torch.inference_mode()

@@ -20,13 +20,7 @@ LONGEST_REASON = 300
 def model_folder(
     dataset: str, configuration: str, trainer: str = "nnUNetTrainer", plans: str = "nnUNetPlans"
 ) -> Path:
-    """Give the folder of a model in ``nnUNet_results``, which need not exist.
-
-    Args:
-        dataset: number or name.
-        configuration: as ``-c`` takes it.
-        trainer: as ``-tr`` takes it.
-        plans: as ``-p`` takes it.
+    """Give the folder of a model in ``nnUNet_results``, which need not exist; of nnU-Net's ``-d -c -tr -p``.
 
     Raises:
         UserError: there is no such data set, or ``nnUNet_results`` is not set.

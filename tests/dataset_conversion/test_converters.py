@@ -36,14 +36,13 @@ TCIA_SIZE = (36, 36, 20)
 
 @dataclass(frozen=True)
 class Download:
-    """A data set's download as a test makes it.
+    """A data set's download as a test makes it, with three labelled cases or more.
 
     Attributes:
-        write: writes it, with three labelled cases or more.
         folder: the published folder's name.
         second: the second case's published name.
-        image, label: the second case's files in the download; of a series, its folder.
-        first, last: phantoms' seeds of the labelled cases.
+        image, label: its files in the download; of a series, its folder.
+        seed: of its phantom.
         turned: what becomes of a phantom's voxels, (x to the left, y to the back, z to the head).
     """
 
@@ -152,26 +151,19 @@ def test_label_policies_of_an_organ_with_a_lesion(
     assert nnunets_complaints(folder, capsys) == ""
 
 
-def test_output_is_the_same_to_the_byte_whatever_is_done_at_once(download, source, raw):
+def test_output_is_the_same_to_the_byte_and_a_changed_source_is_noticed(download, source, raw):
     first = every_byte(convert(download.data_set, source, processes=1).folder)
     before = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
     assert convert(download.data_set, source).status == "already converted"
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
-    shutil.rmtree(raw / download.folder)
 
-    assert every_byte(convert(download.data_set, source, processes=3).folder) == first
-    assert str(source.parent).encode() not in b"".join(first.values())
-
-
-def test_a_second_run_notices_a_changed_source(download, source, raw):
-    convert(download.data_set, source)
+    again = convert(download.data_set, source, processes=3, overwrite=True).folder
+    assert every_byte(again) == first
     label = source / download.label
-    content = load(label)
-    header = nibabel.load(label).affine
-    label.unlink()
-    save(label, np.roll(content, 1, 2), header)
+    rewrite(label, label.read_bytes() + b"\0")
     with pytest.raises(UserError, match="was not made from this source"):
         convert(download.data_set, source)
+    assert str(source.parent).encode() not in b"".join(first.values())
 
 
 def rewrite(path: Path, content: bytes) -> None:
@@ -183,19 +175,9 @@ def relabel(path: Path, change) -> None:
     save(path, change(load(path)), nibabel.load(path).affine)
 
 
-def instead(path: Path, make) -> None:
-    path.unlink()
-    make(path)
-
-
 BAD_FILE = {
-    "empty file": (lambda path: rewrite(path, b""), "is empty"),
     "truncated": (lambda path: rewrite(path, path.read_bytes()[:-200]), "truncated"),
-    "header only": (lambda path: rewrite(path, gzip.compress(gzip.decompress(path.read_bytes())[:900])), "truncated"),
-    "no gzip": (lambda path: rewrite(path, b"hello" * 200), "not compressed by gzip"),
-    "no NIfTI": (lambda path: rewrite(path, gzip.compress(b"hello" * 200)), "not a NIfTI image"),
-    "a folder": (lambda path: instead(path, Path.mkdir), "is a folder"),
-    "a link to itself": (lambda path: instead(path, lambda path: path.symlink_to(path.name)), "leads back to itself"),
+    "a link to itself": (lambda path: path.unlink() or path.symlink_to(path.name), "leads back to itself"),
     "four dimensions": (lambda path: relabel(path, lambda a: np.stack([a] * 2, -1)), "4 dimensions"),
     "NaN": (lambda path: relabel(path, lambda a: np.where(np.arange(a.shape[0])[:, None, None], a, np.nan)), "are NaN"),
 }
@@ -217,7 +199,6 @@ def test_a_bad_label_is_one_line_with_the_file_and_the_case(download, source, ra
     assert download.label in message
     assert message.endswith(f"--leave-out {download.second}")
     assert expected in message or "label value" in message
-    assert convert(download.data_set, source, leave_out=(download.second,)).cases >= 2
 
 
 @pytest.mark.parametrize("download", DOWNLOADS[:3], indirect=True, ids=lambda download: download.data_set)
@@ -305,7 +286,7 @@ def test_a_label_that_is_not_there_under_its_name_is_named_with_the_remedy(downl
     assert message.endswith(f"--leave-out {download.second}")
 
 
-def test_a_label_without_its_image_is_an_error(download, source, raw, capsys):
+def test_a_label_without_its_image_is_an_error_and_what_was_left_out_is_said_each_time(download, source, raw, capsys):
     image = source / download.image
     shutil.rmtree(image) if image.is_dir() else image.unlink()
 
@@ -314,17 +295,11 @@ def test_a_label_without_its_image_is_an_error(download, source, raw, capsys):
     assert message.endswith(f"--leave-out {download.second}")
     assert "image" in message or "imaging" in message
     words = ["convert", download.data_set, str(source), "-np", "1", "--no-progress", "--leave-out", download.second]
-    assert main(words) == 0
-    assert f"left out: {download.second}: left out by --leave-out" in capsys.readouterr().out.splitlines()[-3:]
-
-
-def test_the_last_lines_say_what_was_left_out_the_next_time_too(download, source, raw, capsys):
-    words = ["convert", download.data_set, str(source), "-np", "1", "--no-progress", "--leave-out", download.second]
     for said in ("converted ", "already converted"):
         assert main(words) == 0
         lines = capsys.readouterr().out.splitlines()
         assert any(line.startswith(said) for line in lines)
-        assert any(line.startswith(f"left out: {download.second}") for line in lines[-2:])
+        assert f"left out: {download.second}: left out by --leave-out" in lines[-3:]
 
 
 def test_a_dry_run_finds_every_problem_and_writes_nothing(download, source, raw, capsys):

@@ -36,10 +36,6 @@ def raw(tmp_path, monkeypatch):
     return use_nnunet_folders(tmp_path, monkeypatch)
 
 
-def quietly(source, **options):
-    return convert("tcia-pancreas", source, **options)
-
-
 def pancreas(number: int) -> np.ndarray:
     return np.minimum(abdomen(SIZE, seed=number)[1], 1)
 
@@ -57,11 +53,11 @@ def symmetric(size, seed) -> tuple[np.ndarray, np.ndarray]:
     return (image + noise).astype(np.int16), (radius < 0.4).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", ["as stored", "flip y", "flip x z", "transpose", "transpose + flip z"])
+@pytest.mark.parametrize("name", ["flip x z", "transpose + flip z"])
 def test_the_planted_orientation_is_found_and_undone(tmp_path, raw, capsys, name):
     source = write_tcia(tmp_path / "tcia", cases=2, placed=BY_NAME[name].undo)
 
-    folder = quietly(source).folder
+    folder = convert("tcia-pancreas", source).folder
 
     (finding,) = report_of(folder)["findings"]
     assert finding["decision"] == name
@@ -76,19 +72,18 @@ def test_the_planted_orientation_is_found_and_undone(tmp_path, raw, capsys, name
     assert nnunets_complaints(folder, capsys) == ""
 
 
-@pytest.mark.parametrize("way", WAYS, ids=str)
-def test_every_way_is_told_from_every_other(way):
+def test_every_way_is_told_from_every_other():
     volume = np.arange(24).reshape(2, 3, 4)
-    assert np.array_equal(way.place(way.undo(volume)), volume)
-    measured = {}
-    for number in (1, 2, 3):
-        image, label = abdomen(SIZE, seed=number)
-        measured[str(number)] = {"scores": way_scores(image, way.undo(label)), "descending": False}
-
-    finding, ways = decide_way(measured)
-
-    assert finding["decision"] == str(way)
-    assert set(ways.values()) == {way}
+    cases = [abdomen(SIZE, seed=number) for number in (1, 2)]
+    for way in WAYS:
+        assert np.array_equal(way.place(way.undo(volume)), volume)
+        measured = {
+            str(number): {"scores": way_scores(image, way.undo(label)), "descending": False}
+            for number, (image, label) in enumerate(cases)
+        }
+        finding, ways = decide_way(measured)
+        assert finding["decision"] == str(way)
+        assert set(ways.values()) == {way}
 
 
 def test_labels_stored_by_instance_number_are_found_where_the_direction_of_numbers_differs(tmp_path, raw):
@@ -98,7 +93,7 @@ def test_labels_stored_by_instance_number_are_found_where_the_direction_of_numbe
         stored = pancreas(number)[:, :, ::-1] if descending else pancreas(number)
         save(source / f"TCIA_pancreas_labels-02-05-2017/label{number:04d}.nii.gz", np.ascontiguousarray(stored))
 
-    folder = quietly(source).folder
+    folder = convert("tcia-pancreas", source).folder
 
     assert report_of(folder)["findings"][0]["decision"] == "as stored, slices by instance number"
     for number in order:
@@ -109,7 +104,7 @@ def test_an_ambiguous_anatomy_is_refused_with_the_scores(tmp_path, raw):
     source = write_tcia(tmp_path / "tcia", anatomy=symmetric)
 
     with pytest.raises(UserError, match=r"cannot be decided from 3 case.*as stored 0\.\d+.*margin 0\.0"):
-        quietly(source)
+        convert("tcia-pancreas", source)
 
     assert not (raw / "Dataset282_PancreasCT").exists()
 
@@ -120,9 +115,9 @@ def test_one_label_unlike_the_others_is_refused_by_name(tmp_path, raw):
     save(path, np.ascontiguousarray(pancreas(3)[:, ::-1]))
 
     with pytest.raises(UserError, match=r"PANCREAS_0003: its label fits as 'flip y'"):
-        quietly(source)
+        convert("tcia-pancreas", source)
 
-    assert quietly(source, leave_out=("PANCREAS_0003",)).cases == 3
+    assert convert("tcia-pancreas", source, leave_out=("PANCREAS_0003",)).cases == 3
 
 
 def test_a_label_without_image_is_an_error_and_those_that_tcia_withdrew_are_left_out(tmp_path, raw):
@@ -131,8 +126,8 @@ def test_a_label_without_image_is_an_error_and_those_that_tcia_withdrew_are_left
         save(source / f"TCIA_pancreas_labels-02-05-2017/label{number:04d}.nii.gz", pancreas(1))
 
     with pytest.raises(UserError, match=r"label0099\.nii\.gz has no image.*--leave-out PANCREAS_0099"):
-        quietly(source)
-    outcome = quietly(source, leave_out=("PANCREAS_0099",))
+        convert("tcia-pancreas", source)
+    outcome = convert("tcia-pancreas", source, leave_out=("PANCREAS_0099",))
 
     assert outcome.left_out == {
         "label0025.nii.gz": "withdrawn by TCIA, a repetition of case 2",
@@ -147,7 +142,7 @@ def test_files_without_the_preamble_are_read(tmp_path, raw):
         path.write_bytes(path.read_bytes()[132:])
     (series_folder(source, 1) / "note").write_bytes(b"\x08\0 is no DICOM, though it begins like it" * 9)
 
-    outcome = quietly(source)
+    outcome = convert("tcia-pancreas", source)
 
     assert outcome.cases == 3
     assert np.array_equal(load(outcome.folder / "imagesTr/PANCREAS_0002_0000.nii.gz"), abdomen(SIZE, seed=2)[0])
@@ -169,14 +164,14 @@ def test_patients_are_known_by_their_files_where_folders_do_not_tell(tmp_path, r
         shutil.move(series_folder(source, number), source / f"series {number}")
     shutil.rmtree(source / "Pancreas-CT")
 
-    assert quietly(source).cases == 2
+    assert convert("tcia-pancreas", source).cases == 2
 
 
 def test_files_of_another_patient_are_refused(tmp_path, raw):
     source = write_tcia(tmp_path / "tcia", cases=2)
     write_series(series_folder(source, 2), abdomen(SIZE, seed=2)[0], patient="PANCREAS_0009", name="x2-{:d}")
     with pytest.raises(UserError, match=r"PANCREAS_0002.* are of PANCREAS_0009"):
-        quietly(source)
+        convert("tcia-pancreas", source)
 
 
 def test_two_series_with_the_same_number_are_refused_by_name(tmp_path, raw):
@@ -184,7 +179,7 @@ def test_two_series_with_the_same_number_are_refused_by_name(tmp_path, raw):
     other = source / "Pancreas-CT/PANCREAS_0002/01-01-2016/again"
     write_series(other, abdomen(SIZE, seed=2)[0], patient="PANCREAS_0002", series="77")
     with pytest.raises(UserError, match=r"PANCREAS_0002: 2 series have this number \(20 files in .*again"):
-        quietly(source)
+        convert("tcia-pancreas", source)
 
 
 def truncate(path):
@@ -245,13 +240,6 @@ def test_stored_values_are_rescaled_to_hounsfield_units(tmp_path, slope, interce
     assert np.array_equal(found.volume.voxels, image)
 
 
-def test_a_label_of_another_release_is_refused(tmp_path, raw):
-    source = write_tcia(tmp_path / "tcia", cases=2)
-    save(source / "TCIA_pancreas_labels-02-05-2017/label0002.nii.gz", pancreas(2)[:, :, :-1])
-    with pytest.raises(UserError, match=r"label0002\.nii\.gz has 36 x 36 x 19 voxels, its series 36 x 36 x 20"):
-        quietly(source)
-
-
 def test_a_changed_answer_undoes_what_an_interrupted_run_converted(tmp_path, raw, monkeypatch):
     from nnunetv2_eccam.dataset_conversion import engine
 
@@ -259,22 +247,16 @@ def test_a_changed_answer_undoes_what_an_interrupted_run_converted(tmp_path, raw
     with monkeypatch.context() as patch:
         patch.setattr(engine, "build_report", lambda *_: exec("raise KeyboardInterrupt"))
         with pytest.raises(KeyboardInterrupt):
-            quietly(source)
+            convert("tcia-pancreas", source)
     for number in (1, 2):
         label = source / f"TCIA_pancreas_labels-02-05-2017/label{number:04d}.nii.gz"
         save(label, np.ascontiguousarray(pancreas(number)[::-1]))
 
-    outcome = quietly(source)
+    outcome = convert("tcia-pancreas", source)
 
     assert outcome.resumed == 0
     assert report_of(outcome.folder)["findings"][0]["decision"] == "flip x"
     assert np.array_equal(load(outcome.folder / "labelsTr/PANCREAS_0001.nii.gz"), pancreas(1))
-
-
-real_ct = [
-    pytest.mark.real_data,
-    pytest.mark.skipif(not (REAL_DATA / "ct_abdomen").is_dir(), reason="the real CT is not here"),
-]
 
 
 def real_pancreas() -> tuple[np.ndarray, np.ndarray]:
@@ -284,26 +266,25 @@ def real_pancreas() -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(image), np.ascontiguousarray(label)
 
 
+@pytest.mark.real_data
+@pytest.mark.skipif(not (REAL_DATA / "ct_abdomen").is_dir(), reason="the real CT is not here")
 class TestRealCT:
-    pytestmark = real_ct
-
-    @pytest.mark.parametrize("way", WAYS, ids=str)
-    def test_one_real_pancreas_decides(self, way):
+    def test_one_real_pancreas_decides(self):
         image, label = real_pancreas()
-        finding, _ = decide_way({"x": {"scores": way_scores(image, way.undo(label)), "descending": True}})
-        assert finding["decision"] == str(way)
+        for way in WAYS:
+            finding, _ = decide_way({"x": {"scores": way_scores(image, way.undo(label)), "descending": True}})
+            assert finding["decision"] == str(way)
 
-    @pytest.mark.parametrize("name", ["flip z", "flip x y", "transpose + flip y"])
-    def test_a_real_ct_as_a_dicom_series_converts_back(self, tmp_path, raw, capsys, name):
+    def test_a_real_ct_as_a_dicom_series_converts_back(self, tmp_path, raw, capsys):
         image, label = real_pancreas()
         source = tmp_path / "tcia"
         write_series(
             source / "PANCREAS_0001/a/b", image, patient="PANCREAS_0001", spacing=(3.0, 3.0, 3.0), descending=True
         )
-        stored = np.ascontiguousarray(BY_NAME[name].undo(label))
+        stored = np.ascontiguousarray(BY_NAME["transpose + flip y"].undo(label))
         save(source / "labels/label0001.nii.gz", stored, np.diag([1, 1, 1, 1]))
 
-        folder = quietly(source).folder
+        folder = convert("tcia-pancreas", source).folder
 
         assert np.array_equal(load(folder / "imagesTr/PANCREAS_0001_0000.nii.gz"), image)
         assert np.array_equal(load(folder / "labelsTr/PANCREAS_0001.nii.gz"), label)
