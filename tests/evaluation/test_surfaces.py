@@ -57,7 +57,7 @@ def test_neither_axes_nor_roles_nor_the_margin_matter(masks, spacing, tolerance,
         assert other.surface_dice(tolerance) == pytest.approx(first.surface_dice(tolerance), abs=1e-5)
 
 
-@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("axis", [0, 2])
 def test_two_parallel_plates(axis):
     """All of a thin plate is as far from the other as they are apart, whatever the voxels' other sides."""
     reference = np.zeros((20, 20, 20), bool)
@@ -82,12 +82,8 @@ def test_a_single_slice_is_measured_by_its_contour():
     length = 2 * 19 * (0.5 + 1.5) + 4 * 0.5 * math.hypot(0.5, 1.5)
     assert distances.reference.areas.sum() == pytest.approx(length)
     assert distances.hausdorff(1.0) == pytest.approx(3.0)
-    for axis in (1, 2):
-        order = [axis if each == 0 else 0 if each == axis else each for each in range(3)]
-        other = surface_distances(
-            reference.transpose(order), prediction.transpose(order), tuple((99.0, 0.5, 1.5)[each] for each in order)
-        )
-        assert other.hausdorff() == pytest.approx(distances.hausdorff())
+    turned = surface_distances(reference.swapaxes(0, 1), prediction.swapaxes(0, 1), (0.5, 99.0, 1.5))
+    assert turned.hausdorff() == pytest.approx(distances.hausdorff())
 
 
 @pytest.mark.parametrize("slab", [1, 50])
