@@ -63,15 +63,3 @@ def small_dataset(nnunet_base):
         return done[kind]
 
     return make
-
-
-@pytest.fixture(scope="session")
-def small_heart(nnunet_base, small_dataset) -> int:
-    """Crops of the real left-atrium MRIs, planned and preprocessed; where they are not at hand, the small data set."""
-    from small_dataset import plan_and_preprocess, write_heart_crops
-
-    if not (SHARED_DATA / "Task02_Heart").is_dir():
-        return small_dataset("labels")
-    write_heart_crops(nnunet_base / "raw", "Dataset910_HeartCrops", SHARED_DATA / "Task02_Heart")
-    plan_and_preprocess(910)
-    return 910

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import torch.distributed as dist
 from nnunetv2.utilities.ddp_allgather import AllGatherGrad
@@ -31,18 +30,11 @@ from unet_plans import plan
 
 from nnunetv2_eccam import trainers
 from nnunetv2_eccam.architectures.from_plans import build_network
-from nnunetv2_eccam.systems import SYSTEMS, System
 
 PROCESSES = 2
 BATCH = 4
 PAPER = "nnUNetTrainerECCaMPaper"
-SAME_GRADIENT = [
-    ("nnUNetTrainerECCaM", True),
-    ("nnUNetTrainerECCaM", False),
-    ("nnUNetTrainerECCaM_UNet", True),
-    ("nnUNetTrainerECCaM_MSFACSA", True),
-    (PAPER, True),
-]
+SAME_GRADIENT = [("nnUNetTrainerECCaM", True), ("nnUNetTrainerECCaM_UNet", False), (PAPER, True)]
 
 
 class Processes:
@@ -175,14 +167,10 @@ def gradients_are_those_of_one_process(name: str, batch_dice: bool, processes: P
             )
 
 
-def every_parameter_is_used(
-    system: System, side_outputs: bool, processes: Processes, residual: bool = False, **switches: Any
-) -> None:
+def every_parameter_is_used(side_outputs: bool, processes: Processes, residual: bool = False, **switches: Any) -> None:
     """Two iterations; at the second torch raises where a parameter had no gradient in the first."""
-    switches = {**system.switches, **switches}
-    if system.is_ours and not side_outputs:
-        switches["side_outputs"] = False
-    network = build_network(plan(4, residual=residual), [64, 64], 1, 2, side_outputs, switches, system.network).train()
+    switches["side_outputs"] = side_outputs
+    network = build_network(plan(4, residual=residual), [64, 64], 1, 2, side_outputs, switches).train()
     with processes.together():
         wrapped = DistributedDataParallel(network)
         for _ in range(2):
@@ -248,44 +236,19 @@ def the_best_epoch_is_read_once_it_is_written(processes: Processes) -> None:
     assert all(bool((value == 2).all()) for value in network.state_dict().values())
 
 
-def synchronised_batch_norm_keeps_weights_and_inference(processes: Processes) -> None:
-    """What can be said of torch's ``SyncBatchNorm`` without CUDA, which its training needs."""
-    trainer = small_trainer(PAPER, processes)
-    network = trainer.network.double()
-    image = whole_batch(trainer)["data"]
-    network.train()(image)  # running statistics away from their defaults
-    expected, names = network.eval()(image), set(network.state_dict())
-    n_norms = sum(isinstance(module, _BatchNorm) for module in network.modules())
-    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    assert sum(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules()) == n_norms > 0
-    assert set(synchronised.state_dict()) == names
-    with processes.together():
-        for one, other in zip(synchronised.eval()(image), expected, strict=True):
-            torch.testing.assert_close(one, other)
-        # Where torch trains it on the CPU one day, its gradients can be compared as the others are.
-        with pytest.raises(ValueError, match="SyncBatchNorm expected input tensor to be on"):
-            synchronised.train()(image)
-
-
 CHECKS: dict[str, Callable[[Processes], None]] = {
     f"same gradients: {name}, batch Dice {batch_dice}": partial(gradients_are_those_of_one_process, name, batch_dice)
     for name, batch_dice in SAME_GRADIENT
 }
-for _system in (SYSTEMS[0], *(system for system in SYSTEMS if not system.is_ours)):
-    for _side_outputs in (False, True) if _system.side_outputs else (False,):
-        if _system.is_ours or _side_outputs == _system.side_outputs:
-            CHECKS[f"every parameter is used: {_system.title}, side outputs {_side_outputs}"] = partial(
-                every_parameter_is_used, _system, _side_outputs
-            )
 CHECKS |= {
+    "every parameter is used, without side outputs": partial(every_parameter_is_used, False),
     "every parameter is used: a residual plan, every switch away from its default": partial(
-        every_parameter_is_used, SYSTEMS[0], True, residual=True, attention_stages=[1, 3], attention_residual=True,
+        every_parameter_is_used, True, residual=True, attention_stages=[1, 3], attention_residual=True,
         branch_form="weight_norm", branch_init="he_sum",
     ),
     "deep supervision off": a_subclass_may_switch_deep_supervision_off,
     "compiled": a_compiled_network_needs_no_weight_for_the_lowest_output,
     "best epoch": the_best_epoch_is_read_once_it_is_written,
-    "synchronised batch norm": synchronised_batch_norm_keeps_weights_and_inference,
 }
 """Every check by name, in the order in which both processes run them."""
 

@@ -1,4 +1,4 @@
-"""Layers as loops and sums in float64, to compare this package's modules with."""
+"""Layers as loops and sums in float64, to compare this package's modules with; and a count of convolutions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -89,3 +90,16 @@ def linear_enlargement(image, size, corners=False):
             matrix[row, min(below + 1, was - 1)] += at - below
         image = torch.tensordot(image, matrix, dims=([axis], [1])).movedim(-1, axis)
     return image
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts convolutions of maps and the values that they write."""
+
+    n = values = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        output = operation(*args, **(kwargs or {}))
+        if operation is torch.ops.aten.convolution.default and output.ndim > 3:
+            self.n += 1
+            self.values += output.numel()
+        return output

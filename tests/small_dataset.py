@@ -49,34 +49,6 @@ def write_raw_dataset(raw: Path, name: str, kind: str = "labels", n_cases: int =
     return folder
 
 
-def write_heart_crops(raw: Path, name: str, download: Path, n_cases: int = 6) -> Path:
-    """Write crops of real left-atrium MRIs: ten slices of 64 x 72 pixels around the atrium, slices 3 mm apart.
-
-    The real images are isotropic; the spacing is set so that nnU-Net slices them as they were cropped.
-    """
-    folder = raw / name
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir(parents=True)
-    for path in sorted((download / "labelsTr").glob("la_*.nii.gz"))[:n_cases]:
-        label = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        image = sitk.GetArrayFromImage(sitk.ReadImage(str(download / "imagesTr" / path.name)))
-        window = []
-        for axis, (positions, size) in enumerate(zip(np.nonzero(label), (10, 64, 72), strict=True)):
-            start = int(np.clip(round(positions.mean()) - size // 2, 0, label.shape[axis] - size))
-            window.append(slice(start, start + size))
-        case = path.name.removesuffix(".nii.gz")
-        _write(folder / "imagesTr" / f"{case}_0000.nii.gz", image[tuple(window)].astype(np.float32))
-        _write(folder / "labelsTr" / path.name, label[tuple(window)].astype(np.uint8))
-    description = {
-        "channel_names": {"0": "MRI"},
-        "labels": {"background": 0, "left_atrium": 1},
-        "numTraining": n_cases,
-        "file_ending": ".nii.gz",
-    }
-    (folder / "dataset.json").write_text(json.dumps(description))
-    return folder
-
-
 def _write(path: Path, array: np.ndarray) -> None:
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((1.0, 1.0, 3.0))

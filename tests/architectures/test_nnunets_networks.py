@@ -8,8 +8,8 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+from naive_formulas import Convolutions
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from unet_plans import MODULE_OFF, PARTS_OFF, plan, renamed_weights
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
@@ -151,19 +151,6 @@ def test_enhanced_convolutions_inside_the_blocks_are_those_blocks_with_the_summe
     image = torch.randn(2, 2, *[16, 24, 16][: len(CASES[case]["strides"][0])], dtype=torch.float64)
     for output, expected in zip(network(image), reference(image), strict=True):
         torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
-
-
-class Convolutions(TorchDispatchMode):
-    """Counts convolutions and the values that they write."""
-
-    n = values = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        output = operation(*args, **(kwargs or {}))
-        if operation is torch.ops.aten.convolution.default and output.ndim > 3:
-            self.n += 1
-            self.values += output.numel()
-        return output
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import torch
 from unet_plans import plan
 
 from nnunetv2_eccam.architectures.from_plans import bottleneck_size, build_network, network_arguments
-from nnunetv2_eccam.blocks.multi_scale import dilations_for
 
 ANISOTROPIC = {
     # patch, strides, kernels
@@ -65,20 +64,6 @@ def test_an_image_of_any_number_of_slices_is_padded():
     network, _ = built("a bottleneck of 4x8x8", deep_supervision=False)
     with torch.no_grad():
         assert network.eval()(torch.randn(1, 1, 5, 40, 61)).shape == (1, 3, 5, 40, 61)
-
-
-@pytest.mark.parametrize(
-    ("size", "rates"),
-    [
-        ([8, 8, 8], (2, 3, 4)),
-        ([4, 8, 8], ((1, 2, 2), (2, 3, 3), (3, 4, 4))),
-        ([5, 20, 16], ((1, 4, 3), (2, 8, 6), (3, 11, 9))),
-        ([1, 32, 32], ((1, 6, 6), (2, 12, 12), (3, 18, 18))),
-        ([32, 32, 32], (6, 12, 18)),
-    ],
-)
-def test_rates_cover_the_same_share_of_each_axis(size, rates):
-    assert dilations_for(size) == rates
 
 
 def test_the_plan_gives_them_in_jsons_types_and_the_network_takes_them():

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.helper import get_matching_batchnorm
+from naive_formulas import Convolutions
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from unet_plans import small_arguments
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
@@ -67,14 +67,6 @@ def test_a_form_trains_as_its_branches_run_apart(form, dimension, stride):
     found, right = (torch.autograd.grad((o * weights + o**3).sum(), of) for o in (output, expected))
     for one, other in zip(found, right, strict=True):
         torch.testing.assert_close(one, other, **EXACT)
-
-
-class Convolutions(TorchDispatchMode):
-    n = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        self.n += operation is torch.ops.aten.convolution.default
-        return operation(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("form", BRANCH_FORMS)

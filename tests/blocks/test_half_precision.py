@@ -94,28 +94,23 @@ def both(name: str, norm: str, kind: str, largest: float, dtype: torch.dtype):
 in_half_precision = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 
 
-@pytest.mark.parametrize("kind", ["two-sided", "one-sided", "one outlier"])
+@pytest.mark.parametrize("kind", ["one-sided", "one outlier", "ordinary", "two-sided"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", BLOCKS)
 @in_half_precision
-def test_activations_of_ten_thousand_stay_finite_and_give_what_single_precision_gives(dtype, name, norm, kind):
-    (expected, _), (output, gradients) = both(name, norm, kind, LARGEST, dtype)
+def test_activations_of_ten_thousand_give_what_single_precision_gives(dtype, name, norm, kind):
+    """Output and gradients; of the kinds that are not even on both sides of zero the gradients are finite."""
+    largest = ORDINARY if kind == "ordinary" else LARGEST
+    (expected, right), (output, gradients) = both(name, norm, kind, largest, dtype)
     assert torch.isfinite(output).all()
     assert (output - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max()
+    assert gradients.keys() == right.keys()
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
-
-
-@pytest.mark.parametrize("largest", [ORDINARY, LARGEST])
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", BLOCKS)
-@in_half_precision
-def test_gradients_are_those_of_single_precision(dtype, name, norm, largest):
-    (_, expected), (_, gradients) = both(name, norm, "two-sided", largest, dtype)
-    assert gradients.keys() == expected.keys()
+    if kind.startswith("one"):
+        return
     weights = [weight for weight in gradients if weight != "features"]
     # A bias in front of a norm has no gradient but rounding, so weights are compared with the largest of all.
-    largest = max((float(expected[weight].norm()) for weight in weights), default=0)
+    largest = max((float(right[weight].norm()) for weight in weights), default=0)
     for weight in weights:
-        assert (gradients[weight] - expected[weight]).norm() <= 4 * TOLERANCE[dtype] * largest, weight
-    away = (gradients["features"] - expected["features"]).norm()
-    assert away <= 4 * TOLERANCE[dtype] * expected["features"].norm()
+        assert (gradients[weight] - right[weight]).norm() <= 4 * TOLERANCE[dtype] * largest, weight
+    assert (gradients["features"] - right["features"]).norm() <= 4 * TOLERANCE[dtype] * right["features"].norm()

@@ -80,7 +80,7 @@ def compared(block: nn.Module, plain: Callable[[nn.Module, list[Tensor]], Tensor
     flat=st.booleans(),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_branches_that_are_not_kept_train_as_those_that_are(
     size, width, batch, stride, momentum, affine, tracked, flat, seed
 ):
@@ -95,7 +95,7 @@ def test_branches_that_are_not_kept_train_as_those_that_are(
 
 
 @given(size=sizes, width=st.tuples(channels, channels), batch=st.integers(1, 2), stride=st.integers(1, 2))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_summed_kernel_that_is_not_kept_trains_as_one_that_is(size, width, batch, stride):
     dimension = len(size)
     block = EnhancedConvolution(*width, [3] * dimension, [stride] * dimension, ops(dimension), norm_per_branch=False)
@@ -114,7 +114,7 @@ def test_a_summed_kernel_that_is_not_kept_trains_as_one_that_is(size, width, bat
     kernel=st.sampled_from([1, 3]),
     bias=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_concatenation_that_is_not_kept_trains_as_one_that_is(size, widths, out, kernel, bias):
     dimension = len(size)
     layers = LayerOps(CONVS[dimension], bias)
@@ -165,8 +165,7 @@ def test_a_norm_whose_branches_must_be_kept_keeps_them(norm):
         compared(wandering(block, 0).train(), lambda reference, maps: plainly_branched(reference, *maps), [features])
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("dtype", "compiled"), [(torch.float16, False), (torch.bfloat16, True)])
 @pytest.mark.parametrize("per_branch", [False, True])
 def test_mixed_precision_is_that_of_torchs_layers(per_branch, dtype, compiled):
     """In autocast; against float64, as near as plain layers in the same autocast are, up to a factor."""

@@ -65,7 +65,7 @@ class Recorder:
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("nnUNetTrainerECCaM", True), ("nnUNetTrainerECCaMPaper", False), ("nnUNetTrainerECCaM_AttentionUNet", True)],
+    [("nnUNetTrainerECCaM", True), ("nnUNetTrainerECCaM_AttentionUNet", True)],
 )
 def test_nnunets_record_of_a_training_and_the_attention_behind_a_switch(
     nnunet_base, small_dataset, monkeypatch, name, wanted

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from nnunetv2.experiment_planning import plan_and_preprocess_api
-from small_training import make_trainer, preprocessed
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from small_training import make_trainer
 
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaM_1epoch
 from nnunetv2_eccam.trainers.start_warnings import (
@@ -162,22 +162,20 @@ def test_cubes_are_taken_to_be_stored_as_they_were_acquired():
     assert "voxels are cubes, and the files store their slices along z" in said
 
 
-def test_the_way_out_is_one(nnunet_base, small_dataset, monkeypatch):
-    """Planned with the spacing that a warning gives, nnU-Net slices along the axis that it names."""
-    monkeypatch.setenv("nnUNet_n_proc_DA", "1")  # the planner takes it for its number of threads, which cannot be 0
-    dataset = small_dataset()
-    target = [1.001 * 3, 3.0, 1.0]
-    plan_and_preprocess_api.plan_experiments(
-        [dataset], overwrite_target_spacing=["1.0", "3.0", "1.0"], overwrite_plans_name="acrossPlans"
-    )
-    file = preprocessed(nnunet_base, dataset) / "acrossPlans.json"
-    plans = json.loads(file.read_text())
+def test_the_way_out_is_one(small_dataset):
+    """With the spacing that a warning gives, nnU-Net's planner slices along the axis that it names."""
+
+    def sliced_along(*spacing) -> list[int]:
+        forward, _ = ExperimentPlanner(small_dataset(), overwrite_target_spacing=list(spacing)).determine_transpose()
+        return forward
+
+    spacing = (1.0, 3.0, 1.0)
+    plans = {**plans_of((1, 0, 2), spacing), "transpose_forward": sliced_along(*spacing)}
     said = slicing_warning(plans, (64, 64), [(3.0, 1.0, 1.0)])
-    assert f"-overwrite_target_spacing {' '.join(f'{n:.4g}' for n in target)} " in said
-    plan_and_preprocess_api.plan_experiments(
-        [dataset], overwrite_target_spacing=[f"{n:.4g}" for n in target], overwrite_plans_name="acrossPlans"
-    )
-    assert slicing_warning(json.loads(file.read_text()), (64, 64), [(3.0, 1.0, 1.0)]) is None
+    advised = said.partition("-overwrite_target_spacing ")[2].split()[:3]
+    assert advised == ["3.003", "3", "1"]
+    assert plans["transpose_forward"][0] == 1
+    assert sliced_along(*map(float, advised))[0] == 0
 
 
 def test_it_is_said_when_a_training_starts(nnunet_base, small_dataset):

@@ -1,7 +1,8 @@
-"""Every trainer takes a step inside nnU-Net, on crops of real images."""
+"""The trainers by their names: a step of each kind inside nnU-Net, and what a name stands for."""
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
@@ -10,17 +11,24 @@ import torch
 from small_training import make_trainer
 
 from nnunetv2_eccam import trainers
+from nnunetv2_eccam.architectures.origin import plain
 from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.systems import RECIPES, system_named
 from nnunetv2_eccam.trainers.by_name import TRAINER_NAMES
 
 NO_GRADIENT = {"decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"}
 """nnU-Net gives the lowest side output no weight, except under several processes."""
 
 
-@pytest.mark.parametrize("name", TRAINER_NAMES)
-def test_a_step_of_training_and_of_validation(nnunet_base, small_heart, name):
+STEPPED = ["", "UNet", "UNetPlusPlus", "CENet", "MSFACSA", "UNet_BCE", "alpha_030"]
+"""One of each kind: what differs otherwise is the network, and tests/systems has a step of each."""
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("system", STEPPED)
+def test_a_step_of_training_and_of_validation(nnunet_base, small_dataset, system, recipe):
     torch.manual_seed(0)
-    trainer = make_trainer(getattr(trainers, name), nnunet_base, small_heart)
+    trainer = make_trainer(getattr(trainers, system_named(system).trainer_name(recipe)), nnunet_base, small_dataset())
     trainer.initialize()
     training, validation = trainer.get_dataloaders()
     trainer.set_deep_supervision_enabled(True)  # as nnU-Net does at the start of training
@@ -43,13 +51,14 @@ def test_a_step_of_training_and_of_validation(nnunet_base, small_heart, name):
     trainer.set_deep_supervision_enabled(True)
 
 
-@pytest.mark.parametrize("name", [*TRAINER_NAMES, "nnUNetTrainerECCaM_UNet_CC_7epochs", "nnUNetTrainerECCaM_1epoch"])
-def test_a_name_is_one_class_that_pickles(name):
-    trainer = getattr(trainers, name)
-    assert trainer.__name__ == trainer.__qualname__ == name
-    assert trainer is getattr(trainers, name)
-    assert pickle.loads(pickle.dumps(trainer)) is trainer
-    assert trainer.__doc__
+def test_a_name_is_one_class_that_pickles_and_whose_switches_can_be_written():
+    for name in (*TRAINER_NAMES, "nnUNetTrainerECCaM_UNet_CC_7epochs", "nnUNetTrainerECCaM_1epoch"):
+        trainer = getattr(trainers, name)
+        assert trainer.__name__ == trainer.__qualname__ == name
+        assert trainer is getattr(trainers, name)
+        assert pickle.loads(pickle.dumps(trainer)) is trainer
+        assert trainer.__doc__
+        assert json.loads(json.dumps(plain(trainer.network_switches))) == plain(trainer.network_switches)
 
 
 @pytest.mark.parametrize(
@@ -92,25 +101,24 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_loss_is_the_rows(nnunet_base, small_heart, name):
-    trainer = make_trainer(getattr(trainers, name), nnunet_base, small_heart)
+def test_the_loss_is_the_rows(nnunet_base, small_dataset, name):
+    trainer = make_trainer(getattr(trainers, name), nnunet_base, small_dataset())
     loss = trainer._build_loss()
     supervision, dice, ce = LOSSES[name]
     assert loss.supervision == supervision
     assert (loss.dice_weight, loss.ce_weight) == pytest.approx((dice, ce))
 
 
-def test_the_papers_unet_is_its_table_four_row_with_dice(nnunet_base, small_heart):
+def test_the_papers_unet_is_its_table_four_row_with_dice(nnunet_base, small_dataset):
     """Tables I, II and IV print the same numbers for the plain U-Net: it is trained with Dice alone."""
     losses = [
-        make_trainer(getattr(trainers, f"nnUNetTrainerECCaMPaper_{name}"), nnunet_base, small_heart)._build_loss()
+        make_trainer(getattr(trainers, f"nnUNetTrainerECCaMPaper_{name}"), nnunet_base, small_dataset())._build_loss()
         for name in ("UNet", "UNet_Dice")
     ]
     logits, target = torch.randn(2, 2, 8, 8), torch.randint(0, 2, (2, 1, 8, 8))
     assert losses[0](logits, target) == losses[1](logits, target)
 
 
-@pytest.mark.parametrize("system", ["DANet", "MSUNet"])
-def test_a_2d_network_refuses_a_3d_configuration(nnunet_base, small_heart, system):
+def test_a_2d_network_refuses_a_3d_configuration(nnunet_base, small_dataset):
     with pytest.raises(UserError, match="is a 2D network; configuration 3d_fullres is 3D"):
-        make_trainer(getattr(trainers, f"nnUNetTrainerECCaM_{system}"), nnunet_base, small_heart, "3d_fullres")
+        make_trainer(trainers.nnUNetTrainerECCaM_MSUNet, nnunet_base, small_dataset(), "3d_fullres")

@@ -21,12 +21,12 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
 
-KINDS = ["labels", "ignore", "regions", "regions_ignore"]
 
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["labels", "regions_ignore"])
 @pytest.mark.parametrize("trainer_class", [nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper])
-def test_a_step_of_training_and_of_validation_for_every_kind_of_labels(nnunet_base, small_dataset, kind, trainer_class):
+def test_a_step_of_training_and_of_validation_for_every_kind_of_labels(
+    nnunet_base, small_dataset, kind, trainer_class
+):
     trainer = make_trainer(trainer_class, nnunet_base, small_dataset(kind))
     trainer.initialize()
     training, validation = trainer.get_dataloaders()
@@ -48,18 +48,6 @@ def test_a_step_of_training_and_of_validation_for_every_kind_of_labels(nnunet_ba
     n_foreground = 2
     assert len(result["tp_hard"]) == n_foreground
     assert np.isfinite(result["loss"])
-
-
-def test_under_several_processes_every_head_gets_a_gradient(nnunet_base, small_dataset):
-    trainer = make_trainer(nnUNetTrainerECCaM, nnunet_base, small_dataset())
-    trainer.initialize()
-    trainer.is_ddp = True
-    loss = trainer._build_loss()
-    loss.terms.soft_dice.ddp = False  # there is no process group to gather over
-    trainer.is_ddp = False
-    batch = next(trainer.get_dataloaders()[0])
-    loss(trainer.network.train()(batch["data"]), batch["target"]).backward()
-    assert all(p.grad is not None for p in trainer.network.parameters())
 
 
 @pytest.mark.parametrize(("trainer_class", "n_stages"), [(nnUNetTrainerECCaM, 6), (nnUNetTrainerECCaMPaper, 5)])
@@ -90,27 +78,18 @@ def test_without_side_outputs_nnunet_may_switch_them_on_after_validation(nnunet_
     assert isinstance(trainer.network(torch.randn(1, 1, *trainer.configuration_manager.patch_size)), torch.Tensor)
 
 
-def run_and_predict(trainer, base: Path) -> tuple[nnUNetPredictor, torch.Tensor]:
-    """Train, then load the checkpoint as ``nnUNetv2_predict`` does and give its logits of an image."""
-    trainer.num_epochs = 2
+def test_a_trained_model_is_loaded_and_predicts(nnunet_base, small_dataset):
+    """As ``nnUNetv2_predict`` does."""
+    trainer = make_trainer(nnUNetTrainerECCaM, nnunet_base, small_dataset("regions_ignore"))
+    trainer.num_epochs = 1
     trainer.run_training()
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, use_mirroring=False)
     predictor.initialize_from_trained_model_folder(trainer.output_folder_base, (0,), "checkpoint_final.pth")
-    patch = trainer.configuration_manager.patch_size
-    image = torch.randn(1, 2, *patch)
-    return predictor, predictor.predict_sliding_window_return_logits(image)
-
-
-@pytest.mark.parametrize("name", ["nnUNetTrainerECCaM", "nnUNetTrainerECCaMPaper"])
-def test_a_trained_model_is_loaded_and_predicts(nnunet_base, small_dataset, name, capsys):
-    cls = getattr(trainers, name)
-    trainer = make_trainer(cls, nnunet_base, small_dataset("regions"))
-    if name.endswith("Paper"):
-        trainer.get_tr_and_val_datasets = lambda: nnUNetTrainerECCaM.get_tr_and_val_datasets(trainer)  # short epochs
-    predictor, logits = run_and_predict(trainer, nnunet_base)
+    image = torch.randn(1, 2, *trainer.configuration_manager.patch_size)
+    logits = predictor.predict_sliding_window_return_logits(image)
     assert logits.shape[0] == 2
     assert torch.isfinite(logits).all()
-    assert predictor.trainer_name == name
+    assert predictor.trainer_name == "nnUNetTrainerECCaM"
     final = torch.load(Path(trainer.output_folder, "checkpoint_final.pth"), weights_only=False)
     assert predictor.network.state_dict().keys() == final["network_weights"].keys()
 
@@ -118,7 +97,7 @@ def test_a_trained_model_is_loaded_and_predicts(nnunet_base, small_dataset, name
 # --- the paper's recipe -------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def paper_trainer(nnunet_base, small_dataset):
     trainer = make_trainer(nnUNetTrainerECCaMPaper, nnunet_base, small_dataset())
     trainer.initialize()
@@ -175,6 +154,7 @@ def test_one_epoch_is_one_pass_over_the_slices_and_every_slice_is_as_likely(pape
 def test_the_papers_augmentation_flips_along_x_turns_by_at_most_ten_degrees_and_blurs_half(paper_trainer):
     rotation, _, initial_patch, axes = paper_trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
     assert axes == (1,)
+    assert paper_trainer.inference_allowed_mirroring_axes is None  # prediction is without mirroring
     assert rotation == pytest.approx((-math.pi / 18, math.pi / 18))
     size = 65
     transforms = paper_trainer.get_training_transforms(
@@ -187,14 +167,14 @@ def test_the_papers_augmentation_flips_along_x_turns_by_at_most_ten_degrees_and_
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - what the library draws from
     angles, flips, roughness = [], 0, []
-    for _ in range(150):
+    for _ in range(120):
         sample = transforms(image=noise.clone(), segmentation=torch.from_numpy(marker)[None])
         ys, xs = np.nonzero(sample["segmentation"][0].numpy())
         dy, dx = ys.mean() - (size - 1) / 2, xs.mean() - (size - 1) / 2
         flips += dx < 0
         angles.append(math.degrees(math.atan2(dy, abs(dx))))
         roughness.append(float(sample["image"].std()))
-    assert 0.35 < flips / 150 < 0.65
+    assert 0.35 < flips / 120 < 0.65
     assert max(map(abs, angles)) < 11
     assert np.percentile(np.abs(angles), 50) == pytest.approx(5, abs=1.2)  # uniform in [-10, 10]
     blurred = np.array(roughness) < (min(roughness) + max(roughness)) / 2
@@ -202,14 +182,10 @@ def test_the_papers_augmentation_flips_along_x_turns_by_at_most_ten_degrees_and_
     assert np.all(np.asarray(initial_patch) >= paper_trainer.configuration_manager.patch_size)
 
 
-def test_prediction_is_without_mirroring(paper_trainer):
-    paper_trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-    assert paper_trainer.inference_allowed_mirroring_axes is None
-
-
 def test_the_best_epoch_by_its_own_dice_becomes_the_final_checkpoint(nnunet_base, small_dataset, monkeypatch):
-    trainer = make_trainer(nnUNetTrainerECCaMPaper, nnunet_base, small_dataset("ignore"))
+    trainer = make_trainer(nnUNetTrainerECCaMPaper, nnunet_base, small_dataset())
     monkeypatch.setattr(trainer, "get_tr_and_val_datasets", lambda: nnUNetTrainerECCaM.get_tr_and_val_datasets(trainer))
+    monkeypatch.setattr(trainer.logger, "plot_progress_png", lambda _: None)
     trainer.num_epochs = 4
     dices = iter([0.2, 0.9, 0.5, 0.6])  # a moving average would choose the last
     weights = []
@@ -256,8 +232,10 @@ def test_on_a_cpu_it_takes_the_threads_that_the_user_gives(nnunet_base, small_da
 # --- length -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("epochs", [1, 5, 20, 250])
-@pytest.mark.parametrize("recipe", ["nnUNetTrainerECCaM", "nnUNetTrainerECCaMPaper", "nnUNetTrainerECCaM_UNet_SE"])
+@pytest.mark.parametrize(
+    ("recipe", "epochs"),
+    [("nnUNetTrainerECCaM", 1), ("nnUNetTrainerECCaMPaper", 20), ("nnUNetTrainerECCaM_UNet_SE", 250)],
+)
 def test_short_trainers_are_as_long_as_their_names_say_and_can_be_resumed(nnunet_base, small_dataset, recipe, epochs):
     name = f"{recipe}_{epochs}epoch{'s' if epochs > 1 else ''}"
     trainer = make_trainer(getattr(trainers, name), nnunet_base, small_dataset())
