@@ -207,8 +207,8 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         changed = check_continues(checkpoint, file, unwrapped(self.network), self.optimizer)
         super().load_checkpoint(filename_or_checkpoint)
         # nnU-Net saves checkpoint_latest.pth before it notes that the epoch was the best so far.
-        past = [dice for dice in self.logger.get_value("ema_fg_dice", step=None) if not np.isnan(dice)]
-        self._best_ema = max(past, default=self._best_ema)
+        past = [float(dice) for dice in self.logger.get_value("ema_fg_dice", step=None) if not np.isnan(dice)]
+        self._best_ema = max(past, default=None)
         self._continues = True
         self._say_aloud(changed)
 
