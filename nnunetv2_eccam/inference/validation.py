@@ -25,12 +25,9 @@ def batched_validation() -> Iterator[None]:
     """Let nnU-Net's trainer predict its validation cases with :class:`BatchedPredictor` within the block.
 
     ``perform_actual_validation`` makes its predictor by the name that its module imported, so that name is
-    what is replaced. A version of nnU-Net that has no such name validates in its own way.
+    what is replaced.
     """
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-    if not hasattr(module, "nnUNetPredictor"):
-        yield
-        return
     with replaced(module, "nnUNetPredictor", BatchedPredictor):
         yield

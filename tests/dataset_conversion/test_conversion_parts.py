@@ -11,9 +11,9 @@ from nnunetv2_eccam.dataset_conversion.cases import bounding_box, smallest_type
 from nnunetv2_eccam.dataset_conversion.labels import label_policy, relabelled
 from nnunetv2_eccam.dataset_conversion.splits import drawn_order, paper_split, split_with_hold_out
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-names = st.lists(st.from_regex(r"[a-z]{1,4}_[0-9]{3}", fullmatch=True), min_size=2, max_size=40, unique=True)
+names = st.lists(st.from_regex(r"[a-z]{1,4}_[0-9]{3}", fullmatch=True), min_size=2, max_size=12, unique=True)
 
 
 @QUICK

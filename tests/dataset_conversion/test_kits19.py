@@ -29,12 +29,6 @@ def raw(tmp_path, monkeypatch):
     return use_nnunet_folders(tmp_path, monkeypatch)
 
 
-def write_case(folder, image, label, affine):
-    save(folder / "imaging.nii.gz", image, affine)
-    save(folder / "segmentation.nii.gz", label, affine)
-    return folder.parents[1]
-
-
 def test_a_missing_image_is_an_error_that_says_how_to_fetch_it(tmp_path, raw):
     kits = write_kits(tmp_path / "kits19")
     (kits / "data/case_00001/imaging.nii.gz").unlink()
@@ -61,7 +55,8 @@ def test_slices_closer_than_pixels_are_pointed_out(tmp_path, raw):
     image, label = abdomen()
     for index, spacing in enumerate((0.5, 0.5, 3.0)):
         case = tmp_path / f"data/case_{index:05d}"
-        write_case(case, slices_first(image), slices_first(label), kits_affine(spacing))
+        save(case / "imaging.nii.gz", slices_first(image), kits_affine(spacing))
+        save(case / "segmentation.nii.gz", slices_first(label), kits_affine(spacing))
 
     outcome = convert("kits19", tmp_path)
 
