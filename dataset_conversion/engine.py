@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +19,12 @@ from nnunetv2_eccam.files import read_json
 from .cases import convert_case, source_checksums
 from .labels import LabelPolicy, label_policy
 from .model import Case, Options, Outcome, Plan, Problem
-from .parallel import run_cases
 from .report import REPORT_JSON, build_report, converter_version, write_description
 from .splits import FOLDS, Split, paper_split, split_with_hold_out
 from .target import Staging, check_name, stale_warnings, target_folder
 
 Results = dict[str, dict[str, Any]]
+Work = Callable[[Case], dict[str, Any]]
 
 
 def convert(plan: Plan, options: Options) -> Outcome:
@@ -86,10 +88,10 @@ def _convert_cases(
 ) -> tuple[dict[str, Any], Results]:
     """Ask the survey, then convert every case; without a staging folder, only check and collect the problems."""
 
-    def results_of(work: Callable[[Case], dict[str, Any]], cases: Sequence[Case], title: str, stage: str) -> Results:
+    def results_of(work: Work, cases: Sequence[Case], title: str, stage: str) -> Results:
         results = {} if staging is None else staging.finished(cases, stage)
         missing = [case for case in cases if case.case not in results]
-        for case, outcome in run_cases(work, missing, options.processes, title, options.progress):
+        for case, outcome in run_cases(work, missing, options, title):
             if not isinstance(outcome, UserError):
                 results[case.case] = outcome
                 if staging is not None:
@@ -150,7 +152,7 @@ def _split(plan: Plan, options: Options) -> Split:
     except UserError as error:
         if not options.dry_run:
             raise
-        plan.problems.append(Problem("", str(error)))  # and go on, to find the others
+        plan.refuse("", str(error))  # and go on, to find the others
         return split_with_hold_out(labelled, 0, options.seed)
 
 
@@ -214,7 +216,7 @@ def _already_converted(plan: Plan, options: Options, target: Path) -> Outcome:
     made_by = (report.get("options"), report.get("converter"), report.get("data_set"))
     same = made_by == (options.deciding(), converter_version(), plan.card.title)
     cases = plan.cases if same and set(made_of) == {case.case for case in plan.cases} else []
-    compared = run_cases(source_checksums, cases, options.processes, "comparing", options.progress)
+    compared = run_cases(source_checksums, cases, options, "comparing")
     if not cases or any(sources != made_of[case.case]["sources"] for case, sources in compared):
         raise UserError(
             f"{target} exists and was not made from this source with these options; "
@@ -224,3 +226,42 @@ def _already_converted(plan: Plan, options: Options, target: Path) -> Outcome:
         if not (target / name).is_file():
             raise UserError(f"{target / name} is missing from a finished conversion; convert again with --overwrite")
     return Outcome(target, "already converted", len(made_of), report["warnings"], plan.notes, plan.left_out)
+
+
+def run_cases(
+    work: Work, cases: Sequence[Case], options: Options, title: str
+) -> Iterator[tuple[Case, dict[str, Any] | UserError]]:
+    """Do ``work`` for each case in threads and yield the results as they come; UserError is a result, too.
+
+    Reading, checking and compressing all let other threads run. When the consumer stops early, what is queued is
+    dropped and what runs is waited for, so that nothing is written afterwards.
+    """
+    import SimpleITK as sitk
+    from tqdm import tqdm
+
+    workers = max(1, min(options.processes or min(8, os.cpu_count() or 1), len(cases)))
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # one core for each case, as the user asked
+    executor = ThreadPoolExecutor(workers)
+    try:
+        running = {executor.submit(attempted, work, case): case for case in cases}
+        for future in tqdm(as_completed(running), title, len(cases), unit="case", disable=not options.progress):
+            yield running[future], future.result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def attempted(work: Work, case: Case) -> dict[str, Any] | UserError:
+    """Do one case's work; what is the user's to mend comes back as a value, so that others go on."""
+    try:
+        return work(case)
+    except UserError as error:
+        text = str(error)
+        return UserError(str(Problem(case.case, text if case.case in text else f"{case.case}: {text}")))
+    except MemoryError:
+        return UserError(f"{case.case}: not enough memory; convert fewer cases at once (-np 1)")
+    except OSError as error:
+        place = error.filename or error.filename2 or "the target folder"
+        return UserError(
+            f"{case.case}: {error.strerror or error} ({place}); "
+            f"make room or change the permissions, and run the same command again to go on"
+        )

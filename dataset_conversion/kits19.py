@@ -21,7 +21,7 @@ from nnunetv2_eccam.volumes import Volume, read_image, read_labels
 from nnunetv2_eccam.volumes.listing import similar_file
 
 from .cases import header_warnings
-from .model import Case, DatasetCard, Plan, Problem, Scan
+from .model import Case, DatasetCard, Plan, Scan
 from .source_folder import check_source
 
 CARD = DatasetCard(
@@ -58,23 +58,18 @@ def plan_kits19(source: Path) -> Plan:
         UserError: it is another folder.
     """
     plan = Plan(CARD, check_source(source, _looks_right, EXPECTED), read_case)
-    without_image = []
     for entry in sorted((plan.source / "data").iterdir()):
         if not (entry.is_dir() and CASE_FOLDER.fullmatch(entry.name)):
             continue
         image, label = entry / IMAGE, entry / LABEL
         if not label.exists() and (similar := similar_file(label)):
-            plan.problems.append(Problem(entry.name, f"{label} is missing{similar}"))
+            plan.refuse(entry.name, f"{label} is missing{similar}")
         elif not (label.exists() or label.is_symlink()):
             plan.left_out[entry.name] = f"no {LABEL}"
         elif not image.exists() and not image.is_symlink():
-            without_image.append(Problem(entry.name, f"{image} is missing{similar_file(image) or '; ' + FETCH}"))
+            plan.refuse(entry.name, f"{image} is missing{similar_file(image) or '; ' + FETCH}")
         else:
             plan.cases.append(Case(entry.name, (image,), label))
-    if without_image and not plan.cases:
-        first = plan.source / "data" / without_image[0].case / IMAGE
-        without_image = [Problem("", f"{first} and the images of all other labelled cases are missing; {FETCH}")]
-    plan.problems += without_image
     return plan
 
 

@@ -157,6 +157,10 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
+    def refuse(self, case: str, message: str) -> None:
+        """Note what is wrong with a case, or with the source where ``case`` is empty."""
+        self.problems.append(Problem(case, message))
+
 
 @dataclass(frozen=True)
 class Outcome:

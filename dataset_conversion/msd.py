@@ -16,12 +16,12 @@ from typing import Any
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
-from nnunetv2_eccam.volumes import list_volumes, read_image, read_labels
+from nnunetv2_eccam.volumes import Listing, list_volumes, read_image, read_labels
 from nnunetv2_eccam.volumes.listing import similar_file
 
 from .cases import ENDING, header_warnings
 from .labels import check_declared
-from .model import Case, DatasetCard, Options, Plan, Problem, Scan
+from .model import Case, DatasetCard, Options, Plan, Scan
 from .source_folder import check_source
 
 LICENCE = "CC BY-SA 4.0"
@@ -140,15 +140,12 @@ def _unknown_card(
 
 def _find_cases(plan: Plan, content: Mapping[str, Any]) -> None:
     """Find the cases by the files, and hold what dataset.json lists against them."""
-    found = {}
-    hidden = []
-    for part in ("imagesTr", "labelsTr", "imagesTs"):
-        listing = list_volumes(plan.source / part, ENDING) if (plan.source / part).is_dir() else None
-        found[part] = dict(listing.files) if listing else {}
-        hidden += [f"{part}/{name}" for name in listing.hidden] if listing else []
-    if hidden:
-        plan.notes.append(f"{len(hidden)} hidden file(s) passed over, such as {hidden[0]}")
-    images, labels, tests = found.values()
+    parts = [plan.source / part for part in ("imagesTr", "labelsTr", "imagesTs")]
+    found = [list_volumes(part, ENDING) if part.is_dir() else Listing({}, []) for part in parts]
+    images, labels, tests = (listing.files for listing in found)
+    hidden = Listing({}, [name for listing in found for name in listing.hidden])
+    if hidden.hidden:
+        plan.notes.append(hidden.hidden_line)
     for case in sorted({*images, *labels}):
         if case in images and case in labels:
             plan.cases.append(Case(case, (images[case],), labels[case]))
@@ -156,9 +153,9 @@ def _find_cases(plan: Plan, content: Mapping[str, Any]) -> None:
         there, what, part = (labels, "image", "imagesTr") if case in labels else (images, "label", "labelsTr")
         missing = plan.source / part / (case + ENDING)
         remedy = similar_file(missing) or "; complete the download"
-        plan.problems.append(Problem(case, f"{there[case]} has no {what} in {part}{remedy}"))
+        plan.refuse(case, f"{there[case]} has no {what} in {part}{remedy}")
     for case in sorted({*tests} & {*images}):
-        plan.problems.append(Problem("", f"{tests[case]} has the name of a case in imagesTr; move one of them away"))
+        plan.refuse("", f"{tests[case]} has the name of a case in imagesTr; move one of them away")
     plan.cases += [Case(case, (tests[case],), None, "Ts") for case in sorted({*tests} - {*images})]
     _compare_with_list(plan, content, {"training": {*images} | {*labels}, "test": {*tests}})
 
@@ -172,33 +169,19 @@ def _compare_with_list(plan: Plan, content: Mapping[str, Any], found: Mapping[st
             continue
         listed = set()
         for number, entry in enumerate(entries, 1):
-            name = entry.get("image") if isinstance(entry, dict) else entry
-            if not isinstance(name, str):
-                says = "has no 'image'" if isinstance(entry, dict) else "is no path"
-                plan.problems.append(Problem("", f"{file}: entry {number} of '{key}', {entry}, {says}; add it"))
-                if isinstance(entry, dict) and isinstance(entry.get("label"), str):
-                    listed.add(_case_of(entry["label"]))
-                continue
-            path = PurePosixPath(name.replace("\\", "/"))  # Windows programs write backslashes
-            if ".." in path.parts or path.is_absolute():
-                plan.problems.append(
-                    Problem("", f"{file}: '{key}' lists {name!r}, which leads out of the folder; "
-                                f"take the dataset.json from the download")
-                )  # fmt: skip
-            listed.add(_case_of(name))
+            names = entry if isinstance(entry, dict) else {"image": entry}
+            if not isinstance(names.get("image"), str):
+                plan.refuse("", f"{file}: entry {number} of '{key}', {entry}, has no 'image'; add it")
+            listed |= {_case_of(names[part]) for part in ("image", "label") if isinstance(names.get(part), str)}
         part = "imagesTr" if key == "training" else "imagesTs"
         for case in sorted(listed - cases):
             remedy = similar_file(plan.source / part / (case + ENDING)) or "; complete the download"
-            plan.problems.append(
-                Problem(case, f"{file} lists {case} under '{key}', but it is not in the folder{remedy}")
-            )
+            plan.refuse(case, f"{file} lists {case} under '{key}', but it is not in the folder{remedy}")
         for case in sorted(cases - listed):
-            plan.problems.append(
-                Problem(case, f"{case} is in the folder, but {file} does not list it under '{key}'; add it there")
-            )
+            plan.refuse(case, f"{case} is in the folder, but {file} does not list it under '{key}'; add it there")
 
 
-def _case_of(name: str) -> str:
+def _case_of(name: str) -> str:  # Windows programs write backslashes
     return PurePosixPath(name.replace("\\", "/")).name.removesuffix(ENDING)
 
 

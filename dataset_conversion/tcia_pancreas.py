@@ -25,7 +25,7 @@ from nnunetv2_eccam.volumes.volume import by
 
 from .cases import check_label
 from .dicom_series import Series, is_dicom, patient_of, read_series
-from .model import Case, DatasetCard, Plan, Problem, ReadCase, Scan, Survey
+from .model import Case, DatasetCard, Plan, ReadCase, Scan, Survey
 from .orientation_evidence import Way, decide_way, way_scores
 from .source_folder import check_source
 
@@ -117,22 +117,18 @@ def _pair(plan: Plan, images: Mapping[int, list[Path]], labels: Mapping[int, lis
         files = labels.get(number, [])
         if number == 0:
             text = f"{(images.get(0) or files)[0]} is in no folder PANCREAS_XXXX and has no such PatientID"
-            plan.problems.append(Problem("", f"{text}, so its number is unknown; move it away"))
+            plan.refuse("", f"{text}, so its number is unknown; move it away")
         elif number not in images and number in WITHDRAWN:
             plan.left_out[label_name] = "withdrawn by TCIA, a repetition of case 2"
         elif number not in images:
-            text = f"{files[0]} has no image: no series of {case} was found; complete the download"
-            plan.problems.append(Problem(case, text))
+            plan.refuse(case, f"{files[0]} has no image: no series of {case} was found; complete the download")
         elif not files:
-            text = f"{images[number][0].parent} has no {label_name}; complete the download"
-            plan.problems.append(Problem(case, text))
+            plan.refuse(case, f"{images[number][0].parent} has no {label_name}; complete the download")
         elif len(files) > 1:
-            text = f"{case} has two labels, {files[0]} and {files[1]}; move one of them away"
-            plan.problems.append(Problem(case, text))
+            plan.refuse(case, f"{case} has two labels, {files[0]} and {files[1]}; move one of them away")
         elif files[0].name != label_name:
             remedy = f"gzip {files[0].name}" if files[0].name.endswith(".nii") else f"rename it to {label_name}"
-            text = f"{files[0]} is there, but {label_name} is expected, compressed by gzip: {remedy}"
-            plan.problems.append(Problem(case, text))
+            plan.refuse(case, f"{files[0]} is there, but {label_name} is expected, compressed by gzip: {remedy}")
         else:
             plan.cases.append(Case(case, tuple(images[number]), files[0]))
 

@@ -15,7 +15,7 @@ import argparse
 import os
 import re
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder
@@ -51,14 +51,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 """nnU-Net's option to how argparse is told of it."""
 
 
-class TakesArguments(Protocol):
-    """A parser, or a group of one."""
-
-    def add_argument(self, *flags: str, **settings: Any) -> argparse.Action:
-        """Add an argument, as argparse does."""
-
-
-def add_option(parser: TakesArguments, option: str, *aliases: str, **changes: Any) -> argparse.Action:
+def add_option(parser: argparse._ActionsContainer, option: str, *aliases: str, **changes: Any) -> argparse.Action:
     """Add one of nnU-Net's options.
 
     Args:
