@@ -93,7 +93,7 @@ def new_page(titles: Sequence[str], ratios: Sequence[float], width_mm: float, dp
         needed = math.ceil((len(titles) * NARROWEST_PANEL + ROW_NAMES) * MM_PER_INCH)
         raise UserError(f"--width {width_mm:g} is too narrow for {len(titles)} columns; give {needed} mm or more")
     heights = [max(min(ratio, TALLEST_PANEL), LOWEST_PANEL / panel) for ratio in ratios]
-    size = (ROW_NAMES + len(titles) * panel, 1 + sum(heights) * panel)
+    size = (ROW_NAMES + len(titles) * panel, 2 + sum(heights) * panel)  # high enough for all text; see finish
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     figure = Figure(figsize=size, dpi=dpi, layout=layout)
     grid = figure.add_gridspec(len(heights) + 1, len(titles), height_ratios=[*heights, 1e-4])

@@ -21,6 +21,7 @@ from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.overlay import colours
 from nnunetv2_eccam.overlay.cases import CaseFiles, find_files
+from nnunetv2_eccam.overlay.drawing import draw
 from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
 from nnunetv2_eccam.overlay.rows import rows_of_case
 
@@ -228,6 +229,21 @@ def test_empty_masks_give_a_picture_and_an_undefined_dsc(folders, style, capsys)
     assert main(words(folders, "--cases", "a", "--style", style, "--slices", slices, "--crop", 5, "--per-case", 2)) == 0
     assert imread(folders / "figure.png").std() > 0
     assert "DSC A undefined, B undefined" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width_mm", [60, 88, 182])
+def test_legend_and_titles_fit_a_narrow_figure(folders, width_mm):
+    systems = {"A": folders / "A", "EC-CaM-UNet": folders / "B"}
+    options = Overlay(folders / "images", folders / "labels", systems, ("a",), style="errors", width_mm=width_mm)
+    figure = draw(rows_of_case(find_files(options)[0], options), options, {})
+    figure.draw_without_rendering()
+    panels, footer = figure.axes[:4], figure.axes[4]
+    for part in (footer.get_legend(), figure._supxlabel, *(panel.title for panel in panels)):
+        box = part.get_window_extent()
+        assert figure.bbox.x0 - 1 <= box.x0 < box.x1 <= figure.bbox.x1 + 1
+    height, width = panels[0].bbox.height, panels[0].bbox.width
+    assert width > 0.6 * figure.bbox.width / 4
+    assert height == pytest.approx(width, rel=0.05)  # 40 x 40 mm
 
 
 def test_photographs_are_shown_in_their_colours(tmp_path, capsys):
