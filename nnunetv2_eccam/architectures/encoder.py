@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
@@ -43,8 +43,9 @@ class Encoder(nn.Module):
         self.stem: nn.Module | None = None
         if plan.residual is not None:
             self.stem, self.stages = _residual_stages(input_channels, plan, plan.residual)
-            for block in residual_blocks(self.stages) if enhanced_convolution else ():
-                _enhance(block, plan, branches or {})
+            for block in self.stages.modules():
+                if enhanced_convolution and isinstance(block, (BasicBlockD, BottleneckD)):
+                    _enhance(block, plan, branches or {})
             return
         ops = plan.ops
         ones = [1] * ops.dimension
@@ -82,16 +83,6 @@ class Encoder(nn.Module):
                 features = after[index](features)
             maps.append(features)
         return maps
-
-
-def residual_blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the residual blocks inside a module."""
-    return (part for part in module.modules() if isinstance(part, (BasicBlockD, BottleneckD)))
-
-
-def enhanced_convolutions(module: nn.Module) -> Iterator[EnhancedConvolution]:
-    """Yield the enhanced convolutions inside a module."""
-    return (part for part in module.modules() if isinstance(part, EnhancedConvolution))
 
 
 def begin_as_identity(block: nn.Module) -> None:

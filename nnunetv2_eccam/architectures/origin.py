@@ -9,7 +9,7 @@ that nnU-Net's predictor calls. No key of the checkpoint changes, so any program
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,9 +21,6 @@ from nnunetv2_eccam.errors import UserError
 
 KEY = "nnunetv2_eccam"
 """The entry's name, in ``state_dict._metadata[""]``."""
-
-WRAPPERS = ("module.", "_orig_mod.")
-"""What multi-GPU training and ``torch.compile`` put before the names of weights."""
 
 BLOCKS = "n_blocks_per_stage"
 """The argument that makes an encoder residual, which no version up to 0.1.0 knew."""
@@ -102,8 +99,7 @@ class KnowsItsOrigin(nn.Module):
                 raise
             # torch's error names each weight, hundreds of them, and none of the reasons.
             raise CheckpointMismatch(
-                f"the checkpoint does not fit this network. {explanation(found, self.origin, state_dict)}. "
-                f"{'; '.join(misfits)}"
+                f"the checkpoint does not fit this network. {explanation(found, self.origin)}. {'; '.join(misfits)}"
             ) from None
         if said := changed_meaning(found, self.origin):
             warnings.warn(said, stacklevel=2)
@@ -117,10 +113,11 @@ def weight_misfits(given: Mapping[str, Any], own: Mapping[str, Tensor]) -> list[
         given: the checkpoint's weights.
         own: the network's.
     """
+    both = [name for name in own if torch.is_tensor(given.get(name))]
     shapes = [
-        f"{name} of {_shape(given[name])} instead of {_shape(own[name])}"
-        for name in own
-        if name in given and torch.is_tensor(given[name]) and given[name].shape != own[name].shape
+        f"{name} of {'x'.join(map(str, given[name].shape))} instead of {'x'.join(map(str, own[name].shape))}"
+        for name in both
+        if given[name].shape != own[name].shape
     ]
     phrases = {
         "does not have": [name for name in own if name not in given],
@@ -130,24 +127,19 @@ def weight_misfits(given: Mapping[str, Any], own: Mapping[str, Tensor]) -> list[
     return [f"Weights that the checkpoint {way}: {_some(names)}" for way, names in phrases.items() if names]
 
 
-def explanation(found: Origin | None, here: Origin | None, given: Iterable[str] = ()) -> str:
+def explanation(found: Origin | None, here: Origin | None) -> str:
     """Say what a checkpoint was trained with, what is here, how they differ and what to do.
 
     Args:
         found: the checkpoint's entry, or None.
         here: the network's, or None for one that was built without a plan.
-        given: the names of the checkpoint's weights, of which the first is looked at.
     """
-    first = next(iter(given), "")
-    wrapper = next((prefix for prefix in WRAPPERS if first.startswith(prefix)), None)
     here_is = "" if here is None else f"; here is {here}"
     if found is None:
-        advice = "Check that trainer (-tr), configuration (-c) and plans (-p) are those of the training"
-        if wrapper:
-            advice = f"Its weights' names begin with {wrapper!r}: save the state of the network inside the wrapper"
         return (
             "The checkpoint does not say what it was trained with: another program or trainer wrote it, or a "
-            f"nnunetv2-eccam that did not keep that yet{here_is}. {advice}"
+            f"nnunetv2-eccam that did not keep that yet{here_is}. "
+            "Check that trainer (-tr), configuration (-c) and plans (-p) are those of the training"
         )
     trained = f"The checkpoint was trained with {found}{here_is}"
     if here is None:
@@ -165,10 +157,7 @@ def explanation(found: Origin | None, here: Origin | None, given: Iterable[str] 
 
 def changed_meaning(found: Origin | None, here: Origin | None) -> str | None:
     """Say that weights fit a network that computes something else than the one that was trained, or give None."""
-    if found is None or here is None:
-        return None
-    differences = _differences(found, here)
-    if not differences:
+    if found is None or here is None or not _differences(found, here):
         return None
     return (
         f"The checkpoint's weights fit, but they were trained in another network. {explanation(found, here)}. "
@@ -216,10 +205,6 @@ def _without_length(trainer: str) -> str:
     """Cut ``_20epochs`` off: the length of a training changes nothing about the network."""
     name, _, length = trainer.rpartition("_")
     return name if length.endswith(("epoch", "epochs")) and length[:1].isdigit() else trainer
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "1"
 
 
 def _some(names: list[str]) -> str:

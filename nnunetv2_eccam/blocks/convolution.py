@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.helper import (
     convert_conv_op_to_dim,
     get_matching_batchnorm,
@@ -20,7 +19,6 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from nnunetv2_eccam.blocks.recomputation import concatenate, convolve
 
-_FUNCTIONAL = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -79,10 +77,6 @@ class LayerOps:
         module: nn.Module = get_matching_pool_op(conv_op=self.conv_op, pool_type="max")(tuple(stride), tuple(stride))
         return module
 
-    def functional_conv(self, features: Tensor, weight: Tensor, bias: Tensor | None, **kwargs: Any) -> Tensor:
-        """Convolve with a given kernel."""
-        return _FUNCTIONAL[self.dimension](features, weight, bias, **kwargs)
-
     def norm(self, channels: int) -> nn.Module:
         """Make a normalisation of ``channels`` channels, or an identity where there is none."""
         return nn.Identity() if self.norm_op is None else self.norm_op(channels, **self.norm_op_kwargs)
@@ -136,7 +130,6 @@ class ConvNormNonlin(nn.Module):
         ops: LayerOps,
     ) -> None:
         super().__init__()
-        self.output_channels = output_channels
         self.stride = tuple(stride)
         self.nonlin_first = ops.nonlin_first
         self.conv = ops.conv(input_channels, output_channels, kernel_size, stride=self.stride)

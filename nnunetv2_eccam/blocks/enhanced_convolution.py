@@ -34,6 +34,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nnunetv2_eccam.blocks.convolution import LayerOps
 from nnunetv2_eccam.blocks.recomputation import (
     centre_of,
+    convolution,
     convolve,
     is_recomputable,
     is_traced,
@@ -162,16 +163,13 @@ class EnhancedConvolution(nn.Module):
             summed = convolve([features], self._kernels(), self.square.bias, self.stride, padding, self._scales())
         else:
             kernel, bias = self._kernel_of_inference()
-            summed = self.ops.functional_conv(features, kernel, bias, stride=self.stride, padding=padding)
-        output = self.dropout(summed)
+            summed = convolution(features, kernel, bias, self.stride, padding)
+        output: Tensor = self.dropout(summed)
         if self.norm_per_branch:
-            output = self.nonlin(output)
-        elif self.ops.nonlin_first:
-            output = self.norms[0](self.nonlin(output))
-        else:
-            output = self.nonlin(self.norms[0](output))
-        result: Tensor = output
-        return result
+            return self.nonlin(output)  # type: ignore[no-any-return]
+        if self.ops.nonlin_first:
+            return self.norms[0](self.nonlin(output))  # type: ignore[no-any-return]
+        return self.nonlin(self.norms[0](output))  # type: ignore[no-any-return]
 
     def summed_kernel(self) -> Tensor:
         """Add the branches' kernels, each times its scale, at the centre of the square one.
@@ -279,9 +277,6 @@ def _as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = torch.rsqrt(norm.running_var + norm.eps)
-    if norm.weight is not None:
-        scale = scale * norm.weight
+    scale = scale if norm.weight is None else scale * norm.weight
     shift = -norm.running_mean * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias
-    return scale, shift
+    return scale, shift if norm.bias is None else shift + norm.bias

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+from nnunetv2_eccam.blocks.recomputation import convolution
 
 PAPER_DILATIONS = (6, 12, 18)
 """The paper's rates (III.A.2), which it uses on a bottleneck of 32x32: 512x512 after four halvings."""
@@ -37,10 +38,8 @@ class DilatedConvolution(nn.Module):
 
     def __init__(self, input_channels: int, output_channels: int, dilation: Rate, ops: LayerOps) -> None:
         super().__init__()
-        self.ops = ops
         self.dilation = dilation
         self.rates = _per_axis(dilation, ops.dimension)
-        self.output_channels = output_channels
         self.conv = ops.conv(input_channels, output_channels, [3] * ops.dimension)
         self.dropout = ops.dropout()
         self.norm = ops.norm(output_channels)
@@ -55,7 +54,8 @@ class DilatedConvolution(nn.Module):
             padding.append(rate if reaches else 0)
             if not reaches:
                 kernel = kernel.narrow(axis, 1, 1)
-        convolved = self.ops.functional_conv(features, kernel, self.conv.bias, padding=padding, dilation=self.rates)
+        ones = [1] * len(padding)
+        convolved = convolution(features, kernel, self.conv.bias, ones, padding, self.rates)
         output: Tensor = self.nonlin(self.norm(self.dropout(convolved)))
         return output
 

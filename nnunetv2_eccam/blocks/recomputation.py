@@ -53,7 +53,7 @@ def convolve(
         shape = (tuple(stride), tuple(padding), len(maps), len(kernels))
         output: Tensor = _Convolution.apply(shape, bias, *maps, *kernels, *scales)
         return output
-    return _convolution(concatenate(maps), sum_kernels(kernels, scales), bias, stride, padding)
+    return convolution(concatenate(maps), sum_kernels(kernels, scales), bias, stride, padding)
 
 
 def concatenate(maps: Sequence[Tensor]) -> Tensor:
@@ -65,16 +65,13 @@ def sum_kernels(kernels: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> Ten
     """Add kernels, each times its scale, at the centre of the first, which is the largest."""
     if len(kernels) == 1 and not scales:
         return kernels[0]
+    if scales:
+        kernels = [kernel * _per_output(scale, kernel) for kernel, scale in zip(kernels, scales, strict=True)]
     if is_traced():
-        return _padded_sum(kernels, scales)
-    if not scales:
-        summed = kernels[0].clone()
-        for smaller in kernels[1:]:
-            centre_of(summed, smaller).add_(smaller)
-        return summed
-    summed = kernels[0] * _per_output(scales[0], kernels[0])
-    for smaller, scale in zip(kernels[1:], scales[1:], strict=True):
-        centre_of(summed, smaller).addcmul_(smaller, _per_output(scale, smaller))
+        return _padded_sum(kernels)
+    summed = kernels[0] if scales else kernels[0].clone()
+    for smaller in kernels[1:]:
+        centre_of(summed, smaller).add_(smaller)
     return summed
 
 
@@ -84,10 +81,8 @@ def is_traced() -> bool:
     return traced
 
 
-def _padded_sum(kernels: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
+def _padded_sum(kernels: Sequence[Tensor]) -> Tensor:
     """Add kernels without writing into a view, which exporters that trace lose in silence; four times as slow."""
-    if scales:
-        kernels = [kernel * _per_output(scale, kernel) for kernel, scale in zip(kernels, scales, strict=True)]
     summed = kernels[0]
     for smaller in kernels[1:]:
         # The last axis comes first in the padding, and axes 0 and 1 are the channels.
@@ -108,7 +103,7 @@ class _Convolution(torch.autograd.Function):
         ctx.scales_at = ctx.n_maps + n_kernels
         ctx.save_for_backward(*parts)
         maps, kernels, scales = parts[: ctx.n_maps], parts[ctx.n_maps : ctx.scales_at], parts[ctx.scales_at :]
-        return _convolution(concatenate(maps), sum_kernels(kernels, scales), bias, ctx.stride, ctx.padding)
+        return convolution(concatenate(maps), sum_kernels(kernels, scales), bias, ctx.stride, ctx.padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -117,7 +112,8 @@ class _Convolution(torch.autograd.Function):
         maps, kernels, scales = parts[: ctx.n_maps], parts[ctx.n_maps : ctx.scales_at], parts[ctx.scales_at :]
         bias_wanted, *wanted = ctx.needs_input_grad[1:]
         kernel_wanted = any(wanted[ctx.n_maps :])
-        columns = sum_kernels(kernels, scales).tensor_split(_starts(maps), 1)
+        starts = list(itertools.accumulate(part.shape[1] for part in maps[:-1]))  # of each map but the first
+        columns = sum_kernels(kernels, scales).tensor_split(starts, 1)
         of_maps: list[Tensor | None] = []
         of_columns: list[Tensor] = []
         of_bias: Tensor | None = None
@@ -187,7 +183,7 @@ class _NormalisedBranch(torch.autograd.Function):
         padding: tuple[int, ...],
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        convolved = _convolution(features, kernel, None, stride, padding)
+        convolved = convolution(features, kernel, None, stride, padding)
         output, mean, inverse_deviation = torch.native_batch_norm(convolved, weight, bias, None, None, True, 0.0, eps)
         # So they are on every device already, but torch.compile takes a CPU's for half precision.
         precise = torch.promote_types(kernel.dtype, torch.float32)
@@ -203,7 +199,7 @@ class _NormalisedBranch(torch.autograd.Function):
         features, kernel, weight, mean, inverse_deviation = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         features, dtype = features.to(ctx.dtype), ctx.dtype
-        negative = _convolution(features, -kernel.to(dtype), None, ctx.stride, ctx.padding)
+        negative = convolution(features, -kernel.to(dtype), None, ctx.stride, ctx.padding)
         of_convolved, of_negative_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient.to(dtype),
             negative,
@@ -243,10 +239,16 @@ def _update_running_statistics(norm: _BatchNorm, mean: Tensor, inverse_deviation
             running.add_(((now - running) * share).to(running.dtype))
 
 
-def _convolution(
-    features: Tensor, kernel: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]
+def convolution(
+    features: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: int | Sequence[int] = 1,
 ) -> Tensor:
-    output: Tensor = _CONVOLUTIONS[features.ndim - 2](features, kernel, bias, stride, padding)
+    """Convolve along as many axes as there are, as torch does."""
+    output: Tensor = _CONVOLUTIONS[features.ndim - 2](features, kernel, bias, stride, padding, dilation)
     return output
 
 
@@ -279,11 +281,6 @@ def _convolution_backward(
 def _per_output(scale: Tensor, kernel: Tensor) -> Tensor:
     """Shape a number per output channel to be multiplied with a kernel."""
     return scale.view(-1, *[1] * (kernel.ndim - 1))
-
-
-def _starts(maps: Sequence[Tensor]) -> list[int]:
-    """Give the channel at which each map but the first begins in the concatenation."""
-    return list(itertools.accumulate(part.shape[1] for part in maps[:-1]))
 
 
 def centre_of(kernel: Tensor, smaller: Tensor) -> Tensor:

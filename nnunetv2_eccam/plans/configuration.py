@@ -167,18 +167,14 @@ def _check(override: ConfigurationOverride, arguments: Mapping[str, Any], patch_
     rates = arguments.get("dilations", [])
     if isinstance(rates, Mapping):  # by stage
         rates = rates.get(str(len(strides) - 1), [])
-    if arguments.get("multi_scale", True) and any(_reaches_outside(rate, bottleneck) for rate in rates):
-        raise UserError(
-            f"{override.name}: dilations {list(rates)} reach outside the bottleneck of {bottleneck} from everywhere; "
-            "give rates below its size, or none to have the paper's scaled to it"
-        )
-
-
-def _reaches_outside(rate: int | Sequence[int], bottleneck: Sequence[int]) -> bool:
-    """Tell whether a dilated kernel's outer taps meet only padding, along every axis."""
-    rates = [rate] * len(bottleneck) if isinstance(rate, int) else rate
-    # A rate of another number of axes is the network's to refuse.
-    return all(step >= size for step, size in zip(rates, bottleneck, strict=False))
+    for rate in rates if arguments.get("multi_scale", True) else ():
+        per_axis = [rate] * len(bottleneck) if isinstance(rate, int) else rate
+        # A rate of another number of axes is the network's to refuse.
+        if all(step >= size for step, size in zip(per_axis, bottleneck, strict=False)):
+            raise UserError(
+                f"{override.name}: dilations {list(rates)} reach outside the bottleneck of {bottleneck} from "
+                "everywhere; give rates below its size, or none to have the paper's scaled to it"
+            )
 
 
 def _feature_map_size(

@@ -74,10 +74,10 @@ def check_continues(checkpoint: Mapping[str, Any], file: str, network: nn.Module
     }
     misfits = weight_misfits(given, own) if here else []  # of a user's own network torch is to judge
     if misfits:
-        trained = explanation(found, here, given)
-        trainer = checkpoint.get("trainer_name", "an unknown trainer")
-        says = "" if found else f" Its trainer was {trainer}, configuration {_configuration(checkpoint)}."
-        raise CheckpointMismatch(f"{file} does not fit this network. {trained}.{says} {'; '.join(misfits)}")
+        says = "" if found else f" Its trainer was {checkpoint.get('trainer_name', 'an unknown one')}."
+        raise CheckpointMismatch(
+            f"{file} does not fit this network. {explanation(found, here)}.{says} {'; '.join(misfits)}"
+        )
     theirs, ours = (_kind(groups) for groups in (checkpoint["optimizer_state"]["param_groups"], optimizer.param_groups))
     if theirs != ours:
         raise UserError(
@@ -93,11 +93,6 @@ def unwrapped(network: Any) -> nn.Module:
     inner = network.module if isinstance(network, DistributedDataParallel) else network
     module: nn.Module = getattr(inner, "_orig_mod", inner)
     return module
-
-
-def _configuration(checkpoint: Mapping[str, Any]) -> str:
-    arguments = checkpoint["init_args"]
-    return str(arguments.get("configuration", "unknown")) if isinstance(arguments, Mapping) else "unknown"
 
 
 def _kind(param_groups: Any) -> str:

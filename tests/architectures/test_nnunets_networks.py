@@ -13,9 +13,8 @@ from torch import nn
 from unet_plans import MODULE_OFF, PARTS_OFF, plan, renamed_weights
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
-from nnunetv2_eccam.architectures.encoder import enhanced_convolutions, residual_blocks
 from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments, not_followed
-from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS
+from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS, EnhancedConvolution
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.systems import SYSTEMS
 
@@ -121,7 +120,7 @@ def test_with_the_papers_parts_off_it_is_nnunets_network_exactly(case, training)
 def test_initialisation_is_nnunets_and_every_block_begins_as_its_skip_connection(case):
     network = ours(CASES[case], **MODULE_OFF, branch_init="he_sum")
     network.apply(network.initialize)
-    blocks = list(residual_blocks(network.encoder))
+    blocks = [part for part in network.encoder.modules() if isinstance(part, (BasicBlockD, BottleneckD))]
     assert len(blocks) == sum(CASES[case]["n_blocks_per_stage"])
     for block in blocks:
         last = block.conv2 if isinstance(block, BasicBlockD) else block.conv3
@@ -142,7 +141,7 @@ def test_enhanced_convolutions_inside_the_blocks_are_those_blocks_with_the_summe
     reference = ours(CASES[case], **PARTS_OFF).double()
     weights = network.state_dict()
     for name, module in network.named_modules():
-        if name.endswith(("conv1", "conv2")) and module in set(enhanced_convolutions(network)):
+        if name.endswith(("conv1", "conv2")) and isinstance(module, EnhancedConvolution):
             weights[f"{name}.conv.weight"] = weights[f"{name}.all_modules.0.weight"] = module.summed_kernel()
             weights[f"{name}.conv.bias"] = weights[f"{name}.all_modules.0.bias"] = module.square.bias
             for part in ("weight", "bias"):

@@ -266,11 +266,6 @@ def test_weights_without_origin_that_do_not_fit_say_that_and_what_to_check():
     assert "(-tr), configuration (-c) and plans (-p)" in said
 
 
-def test_a_wrappers_prefix_is_named():
-    said = refusal(network(), {f"module.{name}": value for name, value in network().state_dict().items()})
-    assert "begin with 'module.'" in said
-
-
 def test_weights_of_this_very_network_that_were_changed_are_called_so():
     weights = network().state_dict()
     del weights["decoder.seg_layers.1.bias"]

@@ -7,6 +7,7 @@ import os
 
 import pytest
 import torch
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD
 from nnunetv2.experiment_planning import plan_and_preprocess_api
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -15,9 +16,9 @@ from small_training import make_trainer, preprocessed
 from unet_plans import plan
 
 from nnunetv2_eccam import trainers
-from nnunetv2_eccam.architectures.encoder import enhanced_convolutions, residual_blocks
 from nnunetv2_eccam.architectures.from_plans import build_network
 from nnunetv2_eccam.architectures.origin import KEY, CheckpointMismatch
+from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
 from nnunetv2_eccam.cli import main
 
 
@@ -40,7 +41,8 @@ def test_a_training_is_continued_and_predicts(planned, nnunet_base, small_datase
         return trainer
 
     trainer = made()
-    assert len(list(enhanced_convolutions(trainer.network))) == 2 * len(list(residual_blocks(trainer.network))) > 0
+    kinds = [type(module) for module in trainer.network.modules()]
+    assert kinds.count(EnhancedConvolution) == 2 * kinds.count(BasicBlockD) > 0
     trainer.run_training()
     assert "does not follow" not in capsys.readouterr().out
     continued = made()
