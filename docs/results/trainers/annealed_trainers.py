@@ -48,6 +48,16 @@ class nnUNetTrainer_25x50_lr2(nnUNetTrainer_25x50):
         self.initial_lr = 2e-2
 
 
+class nnUNetTrainer_25x50_lr4(nnUNetTrainer_25x50_lr2):
+    """nnU-Net's own network at four times the learning rate."""
+
+    def __init__(
+        self, plans: dict[str, Any], configuration: str, fold: int, dataset_json: dict[str, Any], device: torch.device
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = 4e-2
+
+
 class nnUNetTrainer_40x90(Annealed):
     """nnU-Net's own network, on a GPU."""
 

@@ -6,7 +6,12 @@ Each is ``nnUNetTrainerECCaM_25x50`` of ``annealed_trainers`` with other switche
 
 from __future__ import annotations
 
-from annealed_trainers import nnUNetTrainerECCaM_25x50, nnUNetTrainerECCaM_25x50_CaM, nnUNetTrainerECCaM_25x50_EC
+from annealed_trainers import (
+    nnUNetTrainer_25x50_lr2,
+    nnUNetTrainerECCaM_25x50,
+    nnUNetTrainerECCaM_25x50_CaM,
+    nnUNetTrainerECCaM_25x50_EC,
+)
 
 SCALE = {"branch_form": "scale", "branch_init": "he_sum"}
 NORM = {"branch_form": "batch_norm", "branch_init": "he_sum"}
@@ -30,6 +35,10 @@ class nnUNetTrainerECCaM_25x50_EC_bn(nnUNetTrainerECCaM_25x50_EC):
     """EC alone, with a batch norm per branch before the plan's norm."""
 
     network_switches = {**nnUNetTrainerECCaM_25x50_EC.network_switches, **NORM}
+
+
+class nnUNetTrainerECCaM_25x50_EC_bn_lr2(nnUNetTrainer_25x50_lr2, nnUNetTrainerECCaM_25x50_EC_bn):
+    """The same, at twice the learning rate."""
 
 
 class nnUNetTrainerECCaM_25x50_CaM_r(nnUNetTrainerECCaM_25x50_CaM):
