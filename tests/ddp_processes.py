@@ -21,10 +21,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from nnunetv2.utilities.ddp_allgather import AllGatherGrad
 from small_training import make_trainer
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from unet_plans import plan
 
@@ -67,34 +64,12 @@ class Processes:
         return {key: [t[share] for t in v] if isinstance(v, list) else v[share] for key, v in batch.items()}
 
 
-class GatheredBatchNorm(nn.Module):
-    """Batch norm by the statistics of all processes' samples: what ``SyncBatchNorm``, which needs CUDA, does."""
-
-    def __init__(self, norm: _BatchNorm) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, features):
-        everything = AllGatherGrad.apply(features).flatten(0, 1) if dist.is_initialized() else features
-        axes = [0, *range(2, features.ndim)]
-        shape = [1, -1, *[1] * (features.ndim - 2)]
-        mean, variance = everything.mean(axes), everything.var(axes, unbiased=False)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return features * scale.view(shape) + (self.bias - mean * scale).view(shape)
-
-
-def gather_statistics(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
-            setattr(module, name, GatheredBatchNorm(child))
-        else:
-            gather_statistics(child)
-
-
 def small_trainer(name: str, processes: Processes, batch_dice: bool = True) -> Any:
-    """A trainer as for one process, always with the same weights."""
+    """A trainer as for one process, always with the same weights; with instance norm, since that of a batch over
+    several processes is torch's own, which needs CUDA."""
     torch.manual_seed(7)
-    trainer = make_trainer(getattr(trainers, name), processes.base, processes.dataset)
+    switches = {"norm_op": "torch.nn.InstanceNorm2d"}
+    trainer = make_trainer(getattr(trainers, name), processes.base, processes.dataset, switches=switches)
     trainer.configuration_manager.configuration["batch_dice"] = batch_dice
     trainer.initialize()
     return trainer
@@ -143,8 +118,6 @@ def gradients_are_those_of_one_process(name: str, batch_dice: bool, processes: P
     made = [small_trainer(name, processes, batch_dice) for _ in range(2)]
     for trainer in made:
         trainer.network.double()
-        if name == PAPER:
-            gather_statistics(trainer.network)
         trainer.optimizer = torch.optim.SGD(trainer.network.parameters(), 0.01)  # Adam hides a gradient's scale
     several, alone = made
     batch = whole_batch(alone)

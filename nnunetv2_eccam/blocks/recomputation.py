@@ -65,13 +65,15 @@ def sum_kernels(kernels: Sequence[Tensor], scales: Sequence[Tensor] = ()) -> Ten
     """Add kernels, each times its scale, at the centre of the first, which is the largest."""
     if len(kernels) == 1 and not scales:
         return kernels[0]
-    if scales:
-        kernels = [kernel * _per_output(scale, kernel) for kernel, scale in zip(kernels, scales, strict=True)]
     if is_traced():
-        return _padded_sum(kernels)
-    summed = kernels[0] if scales else kernels[0].clone()
-    for smaller in kernels[1:]:
-        centre_of(summed, smaller).add_(smaller)
+        return _padded_sum(kernels, scales)
+    summed = kernels[0] * _per_output(scales[0], kernels[0]) if scales else kernels[0].clone()
+    for index, smaller in enumerate(kernels[1:], start=1):
+        centre = centre_of(summed, smaller)
+        if scales:
+            centre.addcmul_(smaller, _per_output(scales[index], smaller))
+        else:
+            centre.add_(smaller)
     return summed
 
 
@@ -81,8 +83,10 @@ def is_traced() -> bool:
     return traced
 
 
-def _padded_sum(kernels: Sequence[Tensor]) -> Tensor:
+def _padded_sum(kernels: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
     """Add kernels without writing into a view, which exporters that trace lose in silence; four times as slow."""
+    if scales:
+        kernels = [kernel * _per_output(scale, kernel) for kernel, scale in zip(kernels, scales, strict=True)]
     summed = kernels[0]
     for smaller in kernels[1:]:
         # The last axis comes first in the padding, and axes 0 and 1 are the channels.

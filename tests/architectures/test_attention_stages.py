@@ -111,14 +111,3 @@ def test_with_an_identity_path_the_network_begins_as_the_one_without_the_module_
     for fusion in (network.bottleneck, network.earlier_fusions["1"]):
         assert fusion.gain.abs().min() > 0
         assert fusion.multi_scale.restore.conv.weight.grad.abs().max() > 0
-
-
-def test_the_counted_values_are_those_of_every_place():
-    def count(where):
-        return built(where).compute_conv_feature_map_size([512, 384])
-
-    alone = {where: count(where) for where in ("deepest", "1/16", "both")}
-    nothing = built("deepest", multi_scale=False, channel_correlation=False, spatial_correlation=False)
-    without = nothing.compute_conv_feature_map_size([512, 384])
-    assert alone["both"] - without == alone["deepest"] - without + alone["1/16"] - without
-    assert alone["1/16"] > alone["deepest"] > without

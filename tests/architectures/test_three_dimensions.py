@@ -60,12 +60,6 @@ def test_an_anisotropic_plan_trains_every_parameter_and_gives_targets_sizes(name
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-def test_an_image_of_any_number_of_slices_is_padded():
-    network, _ = built("a bottleneck of 4x8x8", deep_supervision=False)
-    with torch.no_grad():
-        assert network.eval()(torch.randn(1, 1, 5, 40, 61)).shape == (1, 3, 5, 40, 61)
-
-
 def test_the_plan_gives_them_in_jsons_types_and_the_network_takes_them():
     patch, strides, kernels = ANISOTROPIC["a bottleneck of 4x8x8"]
     assert bottleneck_size(patch, strides) == [4, 8, 8]
@@ -73,12 +67,3 @@ def test_the_plan_gives_them_in_jsons_types_and_the_network_takes_them():
     assert arguments["dilations"] == [[1, 2, 2], [2, 3, 3], [3, 4, 4]]
     network, _ = built("a bottleneck of 4x8x8")
     assert [branch.rates for branch in network.bottleneck.multi_scale.dilated] == [(1, 2, 2), (2, 3, 3), (3, 4, 4)]
-
-
-def test_weights_fit_whatever_the_rates_are():
-    """So that a checkpoint made before rates were per axis loads; the taps that are cut stay parameters."""
-    network, patch = built("a bottleneck of 4x8x8")
-    architecture = plan(4, 3, strides=ANISOTROPIC["a bottleneck of 4x8x8"][1], kernel_sizes=[[3] * 3] * 4)
-    uniform = build_network(architecture, patch, 1, 3, True, {"dilations": [1, 2, 3]})
-    shapes = [{n: p.shape for n, p in net.bottleneck.named_parameters()} for net in (network, uniform)]
-    assert shapes[0] == shapes[1]

@@ -94,19 +94,6 @@ def test_branches_that_are_not_kept_train_as_those_that_are(
     compared(block, lambda reference, maps: plainly_branched(reference, *maps), [features])
 
 
-@given(size=sizes, width=st.tuples(channels, channels), batch=st.integers(1, 2), stride=st.integers(1, 2))
-@settings(max_examples=12, deadline=None)
-def test_a_summed_kernel_that_is_not_kept_trains_as_one_that_is(size, width, batch, stride):
-    dimension = len(size)
-    block = EnhancedConvolution(*width, [3] * dimension, [stride] * dimension, ops(dimension), norm_per_branch=False)
-
-    def plain(reference: nn.Module, maps: list[Tensor]) -> Tensor:
-        return sum(conv(*maps) for conv in [reference.square, *reference.asymmetric])
-
-    features = torch.randn(batch, width[0], *size, dtype=torch.float64, requires_grad=True)
-    compared(wandering(block, 0).train(), plain, [features])
-
-
 @given(
     size=sizes,
     widths=st.lists(channels, min_size=2, max_size=5),

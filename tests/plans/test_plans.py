@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from unet_plans import plan
 
@@ -180,15 +178,6 @@ def test_the_trials_patch_is_capped_and_stays_divisible(parent, capped):
     assert tuple(make_configuration(override, plans, DATASET_JSON, 8)["patch_size"]) == capped
 
 
-@pytest.mark.parametrize("n_stages", [3, 4, 5, 7])
-def test_widths_follow_the_stages_that_the_plan_has(n_stages):
-    patch = [2 ** (n_stages + 2)] * 2
-    for override in load_override("trial").configurations:
-        entry = make_configuration(override, plans_with(patch, n_stages), DATASET_JSON, 8)
-        widths = entry["architecture"]["arch_kwargs"]["features_per_stage"]
-        assert list(widths) == [16, 32, 64, 128, 256][: min(n_stages, 5)]
-
-
 # --- the batch ----------------------------------------------------------------------------------------
 
 
@@ -209,13 +198,6 @@ def test_the_estimate_for_nnunets_own_network_is_nnunets_batch(nnunet_base, smal
         values = network.compute_conv_feature_map_size(configuration["patch_size"])
         voxels = dataset_voxels(plans, configuration, dataset_json["numTraining"])
         assert estimate_batch_size(values, configuration["patch_size"], voxels, 8) == configuration["batch_size"]
-
-
-@given(memory=st.floats(0.5, 200), more=st.floats(1.1, 4))
-@settings(max_examples=30, deadline=None)
-def test_more_memory_never_means_a_smaller_batch(memory, more):
-    batches = [estimate_batch_size(9_604_800, [160, 192], 1e9, gb) for gb in (memory, memory * more)]
-    assert 2 <= batches[0] <= batches[1]
 
 
 def test_the_memory_target_sets_the_batch(dataset, capsys):

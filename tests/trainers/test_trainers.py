@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from small_training import make_trainer, preprocessed
 from torch import nn
-from unet_plans import plan
 
 from nnunetv2_eccam import trainers
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
@@ -48,13 +46,6 @@ def test_a_step_of_training_and_of_validation_for_every_kind_of_labels(
     n_foreground = 2
     assert len(result["tp_hard"]) == n_foreground
     assert np.isfinite(result["loss"])
-
-
-@pytest.mark.parametrize(("trainer_class", "n_stages"), [(nnUNetTrainerECCaM, 6), (nnUNetTrainerECCaMPaper, 5)])
-def test_of_nnunets_six_stages_the_papers_recipe_takes_five(trainer_class, n_stages):
-    configuration = SimpleNamespace(configuration={"architecture": plan(6)}, patch_size=[64, 64])
-    network = trainer_class.build_network_architecture(None, configuration, 1, 2)
-    assert len(network.encoder.stages) == n_stages
 
 
 @pytest.mark.parametrize("max_stages", [None, 3])
