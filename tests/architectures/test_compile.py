@@ -77,23 +77,13 @@ class Compiled:
             return self.compiled(torch.randn(2, 1, *SIZE))
 
 
-@pytest.mark.parametrize(
-    ("recipe", "deep_supervision", "backend"),
-    [
-        ("nnunet", True, "aot_eager"),
-        ("paper", True, "aot_eager"),
-        ("residual", False, "eager"),
-        ("batch norm in branches", False, "eager"),
-    ],
-)
-def test_a_training_compiles_once_and_whole(recipe, deep_supervision, backend):
-    compiled = Compiled(RECIPES[recipe], deep_supervision, backend)
+@pytest.mark.parametrize("recipe", ["nnunet", "paper"])
+def test_a_training_compiles_once_and_whole(recipe):
+    compiled = Compiled(RECIPES[recipe], True, "aot_eager")
     compiled.step()
-    # The network is one graph; Dice is one for each output size that it is computed at.
+    # The network is one graph, and Dice is one: of two outputs the lowest has no Dice in either recipe.
     once = compiled.compilations
-    n_outputs = 2 if deep_supervision else 1
-    n_with_dice = max(1, n_outputs - 1) if recipe != "paper" else 1
-    assert 2 <= once <= 1 + n_with_dice
+    assert once == 2
     for _ in range(3):
         compiled.step()
     assert compiled.compilations == once
@@ -101,10 +91,9 @@ def test_a_training_compiles_once_and_whole(recipe, deep_supervision, backend):
     assert all(p.grad is not None for p in compiled.network.parameters())
 
 
-@pytest.mark.parametrize("recipe", ["nnunet", "paper"])
-def test_switching_between_training_and_validation_compiles_each_once(recipe):
+def test_switching_between_training_and_validation_compiles_each_once():
     """What nnU-Net does each epoch, then its final validation without side outputs."""
-    compiled = Compiled(RECIPES[recipe], True)
+    compiled = Compiled(nnUNetTrainerECCaMPaper, True)
     for epoch in range(3):
         compiled.step()
         compiled.validate()
@@ -121,7 +110,7 @@ def test_switching_between_training_and_validation_compiles_each_once(recipe):
     assert compiled.graph_breaks == {}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", ["residual", "batch norm in branches"])
 def test_inference_is_one_graph_and_gives_what_the_network_gives(recipe):
     compiled = Compiled(RECIPES[recipe], False)
     compiled.network.eval()

@@ -63,25 +63,23 @@ class Recorder:
         pass
 
 
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [("nnUNetTrainerECCaM", True), ("nnUNetTrainerECCaM_AttentionUNet", True)],
-)
-def test_nnunets_record_of_a_training_and_the_attention_behind_a_switch(
-    nnunet_base, small_dataset, monkeypatch, name, wanted
-):
-    monkeypatch.setenv("nnUNet_log_attention", str(int(wanted)))
-    trainer = make_trainer(getattr(trainers, f"{name}_1epoch"), nnunet_base, small_dataset())
+def test_nnunets_record_of_a_training_and_the_attention_behind_a_switch(nnunet_base, small_dataset, monkeypatch):
+    monkeypatch.setenv("nnUNet_log_attention", "1")
+    trainer = make_trainer(trainers.nnUNetTrainerECCaM_1epoch, nnunet_base, small_dataset())
     trainer.logger.loggers.append(recorder := Recorder())
-    trainer.perform_actual_validation = lambda save_probabilities=False: None
     trainer.run_training()
     folder = Path(trainer.output_folder)
     assert (folder / "progress.png").stat().st_size > 10_000
     keys = {key for key, _, _ in recorder.logged}
-    assert {"train_losses", "val_losses", "mean_fg_dice"} <= keys
+    assert {"train_losses", "val_losses", "mean_fg_dice", "attention/bottleneck/entropy"} <= keys
     log = sorted(folder.glob("training_log_*.txt"))[-1].read_text()
-    looks = wanted and name != "nnUNetTrainerECCaM_AttentionUNet"
-    assert log.count("Attention at bottleneck: entropy ") == looks
-    assert ("attention/bottleneck/entropy" in keys) == looks
+    assert log.count("Attention at bottleneck: entropy ") == 1
     saved = torch.load(folder / "checkpoint_final.pth", weights_only=False)["logging"]
     assert {len(values) for values in saved.values()} == {1}
+    monkeypatch.setenv("nnUNet_log_attention", "0")
+    trainer.on_validation_epoch_start()
+    assert not trainer._look_at_attention
+
+
+def test_a_network_without_the_module_has_nothing_to_say():
+    assert attention_state(torch.nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 4, 4)) == {}

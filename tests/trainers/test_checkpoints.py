@@ -91,7 +91,7 @@ def network_of(fold: Path) -> nn.Module:
     return predictor.network
 
 
-@pytest.mark.parametrize("system", [s for s in SYSTEMS if s.name in ("UNet_SE", "AttentionUNet", "CENet")], ids=str)
+@pytest.mark.parametrize("system", [s for s in SYSTEMS if s.name in ("UNet_SE", "AttentionUNet")], ids=str)
 def test_weights_of_every_kind_of_network_say_whose_they_are(system, tmp_path):
     made = network(system.switches, path=system.network)
     made.origin = replace(made.origin, trainer="nnUNetTrainerMine", system=system.title)

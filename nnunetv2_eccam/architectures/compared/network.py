@@ -50,9 +50,6 @@ class ComparedNetwork(PadsToMultiple):
     Logits have the image's size and no softmax. Every parameter gets a gradient.
     """
 
-    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
-    """How many spatial axes the network can be built for."""
-
     @staticmethod
     def initialize(module: nn.Module) -> None:
         """Initialise a convolution as nnU-Net does: the same for all systems (IV.C). For ``network.apply``."""
