@@ -150,19 +150,14 @@ def decide_way(measured: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
         UserError: no way fits decisively better than all others, or a case contradicts the others.
     """
     candidates = _candidates(measured)
-    table = {
-        name: np.array([measured[case]["scores"][str(way)] for case, way in ways.items()])
+    table = {  # a way that does not give a label its image's shape has no score
+        name: np.array([measured[case]["scores"].get(str(way), 0.0) for case, way in ways.items()])
         for name, ways in candidates.items()
-        if all(str(way) in measured[case]["scores"] for case, way in ways.items())
     }
-    if not table:
-        raise UserError(
-            "no way of turning the labels gives every one its image's shape; are labels and images of the same release?"
-        )
     ranking = sorted(table, key=lambda name: -float(table[name].mean()))
     best = ranking[0]
     scores = {name: round(float(table[name].mean()), 6) for name in ranking}
-    margin = float((table[best] - table[ranking[1]]).mean()) if len(ranking) > 1 else 1.0
+    margin = float((table[best] - table[ranking[1]]).mean())
     # Ways whose scores are equal in a case, such as two ways to count its slices, share its vote.
     share = float(np.mean(table[best] >= np.max(list(table.values()), axis=0) - 1e-9))
     if margin < SMALLEST_MARGIN or share < SMALLEST_SHARE:
@@ -174,11 +169,11 @@ def decide_way(measured: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any
         )
     own = {case: max(entry["scores"], key=entry["scores"].__getitem__) for case, entry in sorted(measured.items())}
     for case, way in candidates[best].items():
-        of_case = measured[case]["scores"]
-        if of_case[own[case]] > of_case[str(way)] + CONTRADICTION:
+        its_best, score = max(measured[case]["scores"].values()), measured[case]["scores"].get(str(way), 0.0)
+        if its_best > score + CONTRADICTION:
             raise UserError(
-                f"{case}: its label fits as '{own[case]}' ({of_case[own[case]]:.3f}), while the others fit as "
-                f"'{best}', which gives it {of_case[str(way)]:.3f}; look at it, or leave it out with --leave-out {case}"
+                f"{case}: its label fits as '{own[case]}' ({its_best:.3f}), while the others fit as '{best}', which "
+                f"gives it {score:.3f}; look at it, or leave it out with --leave-out {case}"
             )
     finding = {
         "question": "Orientation of the label files on the images, from the voxels",

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import nnunetv2_eccam
 from nnunetv2_eccam.errors import UserError
 
 
@@ -61,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=f"nnunetv2-eccam {nnunetv2_eccam.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above, then its arguments")
     return parser
 
@@ -89,12 +90,6 @@ def run_command(name: str, words: Sequence[str]) -> int:
         return int(module.main(words))
     # Options may stand between positional arguments, which plain parse_args does not allow for lists.
     return int(module.run(command_parser(name).parse_intermixed_args(words)))
-
-
-def _version() -> str:
-    import nnunetv2_eccam
-
-    return f"nnunetv2-eccam {nnunetv2_eccam.__version__}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,23 +17,18 @@ from conversion_phantoms import (
     report_of,
     save,
     slices_first,
-    use_nnunet_folders,
     write_kits,
 )
 
 from nnunetv2_eccam.errors import UserError
 
 
-@pytest.fixture
-def raw(tmp_path, monkeypatch):
-    return use_nnunet_folders(tmp_path, monkeypatch)
-
-
 def test_a_missing_image_is_an_error_that_says_how_to_fetch_it(tmp_path, raw):
     kits = write_kits(tmp_path / "kits19")
+    assert convert("kits19", kits).left_out == {"case_00003": "no segmentation.nii.gz"}  # the challenge's test cases
     (kits / "data/case_00001/imaging.nii.gz").unlink()
     with pytest.raises(UserError, match=r"case_00001/imaging\.nii\.gz is missing.*get_imaging"):
-        convert("kits19", kits)
+        convert("kits19", kits, overwrite=True)
 
 
 @pytest.mark.parametrize("flipped", [False, True])

@@ -20,7 +20,6 @@ from conversion_phantoms import (
     read_list,
     report_of,
     save,
-    use_nnunet_folders,
     write_list,
     write_task,
 )
@@ -29,11 +28,6 @@ from nnunetv2_eccam.dataset_conversion.target import Staging
 
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
-
-
-@pytest.fixture
-def raw(tmp_path, monkeypatch):
-    return use_nnunet_folders(tmp_path, monkeypatch)
 
 
 @pytest.fixture

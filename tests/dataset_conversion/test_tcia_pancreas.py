@@ -14,26 +14,15 @@ from conversion_phantoms import (
     nnunets_complaints,
     report_of,
     save,
-    use_nnunet_folders,
     write_series,
     write_tcia,
 )
 from nnunetv2_eccam.dataset_conversion.dicom_series import read_series
-from nnunetv2_eccam.dataset_conversion.orientation_evidence import (
-    BY_NAME,
-    WAYS,
-    decide_way,
-    way_scores,
-)
+from nnunetv2_eccam.dataset_conversion.orientation_evidence import BY_NAME, WAYS, decide_way, way_scores
 
 from nnunetv2_eccam.errors import UserError
 
 SIZE = (36, 36, 20)
-
-
-@pytest.fixture
-def raw(tmp_path, monkeypatch):
-    return use_nnunet_folders(tmp_path, monkeypatch)
 
 
 def pancreas(number: int) -> np.ndarray:
@@ -163,7 +152,6 @@ def test_patients_are_known_by_their_files_where_folders_do_not_tell(tmp_path, r
     for number in (1, 2):
         shutil.move(series_folder(source, number), source / f"series {number}")
     shutil.rmtree(source / "Pancreas-CT")
-
     assert convert("tcia-pancreas", source).cases == 2
 
 

@@ -171,20 +171,6 @@ def test_an_exported_folder_does_no_harm_in_an_environment_without_the_package(t
     assert done.stdout.strip() == "[]", done.stderr
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (None, [hook.TRAINER_FOLDER]),
-        ("", [hook.TRAINER_FOLDER]),
-        ("/a", ["/a", hook.TRAINER_FOLDER]),
-        (os.pathsep.join(["/a", hook.TRAINER_FOLDER, "/b"]), ["/a", hook.TRAINER_FOLDER, "/b"]),
-    ],
-)
-def test_the_folder_is_appended_once_behind_the_users(value, expected):
-    assert hook.with_trainer_folder(value) == os.pathsep.join(expected)
-    assert hook.with_trainer_folder(hook.with_trainer_folder(value)) == os.pathsep.join(expected)
-
-
 def test_without_nnunets_path_object_the_documented_variable_is_set(monkeypatch):
     from nnunetv2 import paths
 

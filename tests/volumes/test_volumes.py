@@ -10,6 +10,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from conversion_phantoms import AXIAL
+from conversion_phantoms import save as save_nifti
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -20,13 +22,11 @@ from nnunetv2_eccam.volumes import check_same_grid, list_volumes, read_image, re
 from nnunetv2_eccam.volumes.nifti import new_header, read_nifti, write_nifti
 
 QUICK = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-AXIAL = np.diag([-0.8, -0.8, 2.5, 1.0])
 VOXELS = np.random.default_rng(0).integers(-1000, 1000, (12, 10, 8)).astype(np.int16)
 
 
 def save(path: Path, voxels: np.ndarray = VOXELS, affine: np.ndarray = AXIAL) -> Path:
-    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
-    return path
+    return save_nifti(path, voxels, affine)
 
 
 def shifted(mm: float) -> np.ndarray:
