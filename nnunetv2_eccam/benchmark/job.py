@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import gzip
 import os
 import shlex
@@ -29,8 +28,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnunetv2_eccam.benchmark.checks import GPUS
-from nnunetv2_eccam.benchmark.energy import EnergyMeter
-from nnunetv2_eccam.benchmark.records import complete_training_record, machine_record, record_of, stamp
+from nnunetv2_eccam.benchmark.records import complete_training_record, gpu_energy, machine_record, record_of, stamp
+from nnunetv2_eccam.benchmark.run_snakemake import BUSY, locked
 from nnunetv2_eccam.files import read_json, write_json
 
 LAST_LINES = 20
@@ -50,7 +49,8 @@ def main(words: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))  # on the way out, the command is ended
     fold = given.record.parent.parent if command[0] == "nnUNetv2_train" else None
-    with _alone(given.record.with_suffix(".lock")) as lock:
+    waiting = f"another process works in {given.record.parent}; waiting for its end"
+    with locked(given.record.with_suffix(".lock"), waiting) as lock:
         if fold is not None:
             more = training_options(fold)
             if more is None:
@@ -107,12 +107,15 @@ def _run(command: list[str], record: Path, log: Path, lock: int | None, fold: Pa
     write_json(noted, [*before, attempt])
     began = time.monotonic()
     device = _value(command, "-device")
-    with _own_gpus(device) as (gpus, shared), log.open("ab") as stream, EnergyMeter("" if shared else gpus) as meter:
+    with _own_gpus(device) as (gpus, shared), log.open("ab") as stream:
+        name, before_it = gpu_energy(gpus)
         try:
             code = _wait(command, gpus, stream, lock)
         finally:
             attempt |= {"seconds": round(time.monotonic() - began, 1), "finished": _now()}
-    attempt |= {"device": device, "energy_joules": meter.joules, "gpu": meter.name}
+        after_it = gpu_energy(gpus)[1]
+    joules = None if shared or before_it is None or after_it is None else after_it - before_it
+    attempt |= {"device": device, "gpu": name, "energy_joules": joules}
     if shared:
         attempt["energy_note"] = "the GPU was shared with other jobs, so its energy is not this job's"
     if code:
@@ -151,25 +154,6 @@ def _wait(command: Sequence[str], gpus: str, log: IO[bytes], lock: int | None) -
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[int | None]:
-    """Hold a file's lock while the block runs: the system gives it up with the last process that has it.
-
-    A shared disk that has no locks gives None.
-    """
-    with file.open("w") as stream:
-        try:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"another process works in {file.parent}; waiting for its end", file=sys.stderr, flush=True)
-                fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError:
-            yield None
-        else:
-            yield stream.fileno()
-
-
-@contextmanager
 def _own_gpus(device: str | None) -> Iterator[tuple[str, bool]]:
     """Take GPUs that no other job has: as ``CUDA_VISIBLE_DEVICES`` names them, and whether they are shared.
 
@@ -181,13 +165,10 @@ def _own_gpus(device: str | None) -> Iterator[tuple[str, bool]]:
         return
     while True:
         for number, gpus in enumerate(places):
-            with Path(f".gpu_{number}.lock").open("w") as stream:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield gpus, places.count(gpus) > 1
-                return
+            with locked(Path(f".gpu_{number}.lock")) as lock:
+                if lock is not BUSY:
+                    yield gpus, places.count(gpus) > 1
+                    return
         time.sleep(1)
 
 

@@ -30,17 +30,6 @@ def stamp(file: Path) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def versions() -> dict[str, str | None]:
-    """Give the versions of Python and the packages that matter, None for one that is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
 def machine_record() -> dict[str, Any]:
     """Describe this machine and its software."""
     try:
@@ -53,8 +42,32 @@ def machine_record() -> dict[str, Any]:
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
     }
+
+
+def gpu_energy(gpus: str) -> tuple[str | None, float | None]:
+    """Read the energy counters of GPUs by NVML (nvidia-ml-py); Volta and newer ones have them.
+
+    Args:
+        gpus: as ``CUDA_VISIBLE_DEVICES`` names them, separated by commas: indices in PCI order, or UUIDs.
+
+    Returns:
+        name of the first GPU, and joules since the driver was loaded; None where there is no GPU, NVML or counter: a
+        number that is missing is no reason to end a training.
+    """
+    words = [word.strip() for word in gpus.split(",") if word.strip()]
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        by_index, by_uuid = pynvml.nvmlDeviceGetHandleByIndex, pynvml.nvmlDeviceGetHandleByUUID
+        handles = [by_index(int(word)) if word.isdigit() else by_uuid(word) for word in words]
+        name = pynvml.nvmlDeviceGetName(handles[0])
+        joules = float(sum(map(pynvml.nvmlDeviceGetTotalEnergyConsumption, handles))) / 1000
+        return name.decode() if isinstance(name, bytes) else str(name), joules
+    except Exception:  # NVML has an error of its own for everything
+        return None, None
 
 
 def record_of(attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

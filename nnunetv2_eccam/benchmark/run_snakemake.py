@@ -23,6 +23,9 @@ RULES = (
     "--printshellcmds",
 )  # fmt: skip
 
+BUSY = -1
+"""Instead of a lock that another process has."""
+
 
 def check_options(options: Sequence[str]) -> None:
     """See that options are Snakemake's; where they are not, it says so and exits with code 2.
@@ -72,7 +75,9 @@ def run_snakemake(
             os.killpg(started[0].pid, signal.SIGINT)  # Snakemake and its jobs, for which it waits
         ended.append(number)
 
-    with _alone(folder):
+    with locked(folder / ".lock") as lock:
+        if lock is BUSY:
+            raise UserError(f"another run works in {folder}; wait for it, or give another --work-dir")
         # Handled before Snakemake starts: it would inherit that a signal is ignored, as in the background of a script.
         before = {number: signal.signal(number, end_jobs) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -85,19 +90,29 @@ def run_snakemake(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock while the block runs.
+def locked(file: Path, waiting: str = "") -> Iterator[int | None]:
+    """Hold a file's lock while the block runs: the system gives it up with the last process that has it.
 
-    Raises:
-        UserError: another process has it.
+    Args:
+        file: made where it is missing.
+        waiting: printed when another process has the lock, before it is waited for; without, it is not.
+
+    Yields:
+        what a process inherits the lock by; None on a shared disk without locks; :data:`BUSY` where another process
+        has the lock.
     """
     import fcntl
 
-    with (folder / ".lock").open("w") as stream:
+    with file.open("w") as stream:
+        lock: int | None = stream.fileno()
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another run works in {folder}; wait for it, or give another --work-dir") from None
-        except OSError:  # a shared disk without locks
-            pass
-        yield
+            lock = BUSY
+            if waiting:
+                print(waiting, file=sys.stderr, flush=True)
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                lock = stream.fileno()
+        except OSError:
+            lock = None
+        yield lock

@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
-from nnunetv2_eccam.report.metrics import METRICS
 from nnunetv2_eccam.systems import RECIPES, SYSTEMS, System
-from nnunetv2_eccam.systems.published import DATASETS as PAPER_DATASETS
 
 try:
     from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -42,12 +40,6 @@ def _as_tuple(value: Any) -> tuple[Any, ...]:
     return tuple(item for place, item in enumerate(value) if item not in value[:place])
 
 
-def _known_metric(value: str) -> str:
-    if value not in METRICS:
-        raise ValueError(f"should be one of {', '.join(METRICS)}")
-    return value
-
-
 def _regular_expression(value: str) -> str:
     try:
         re.compile(value)
@@ -56,16 +48,10 @@ def _regular_expression(value: str) -> str:
     return value
 
 
-def _known_in_paper(value: str | None) -> str | None:
-    if value is not None and value not in PAPER_DATASETS:
-        raise ValueError(f"should be one of {', '.join(PAPER_DATASETS)}, or null for none")
-    return value
-
-
 Name = Annotated[str, BeforeValidator(_as_name)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-PaperName = Annotated[str | None, AfterValidator(_known_in_paper)]
+PaperName = Literal["TCIA", "MSD", "KiTS", "Cardiac"] | None
 
 
 class _Part(BaseModel):
@@ -137,14 +123,14 @@ class Statistics(_Part):
     """What the report compares, and how.
 
     Attributes:
-        metric: by which systems are compared, of :data:`METRICS`.
+        metric: by which systems are compared.
         confidence: of the intervals, between 0 and 1.
         bootstrap: resamples.
         seed: of the bootstrap.
         reference_system: the title or trainer that the others are compared with, or None for the best one.
     """
 
-    metric: Annotated[str, AfterValidator(_known_metric)] = "dsc"
+    metric: Literal["dsc", "sensitivity", "precision", "hd95", "nsd"] = "dsc"
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Count = 10000
     seed: Annotated[int, Field(ge=0)] = 0

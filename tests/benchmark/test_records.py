@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from nnunetv2_eccam.benchmark.energy import EnergyMeter
 from nnunetv2_eccam.benchmark.records import (
     complete_training_record,
     count_parameters,
+    gpu_energy,
     machine_record,
     record_of,
     stamp,
@@ -34,22 +34,17 @@ def nvml() -> types.ModuleType:
     return module
 
 
-def test_energy_is_the_difference_of_the_gpus_counters(monkeypatch):
+def test_energy_is_that_of_the_gpus_counters(monkeypatch):
     module = nvml()
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    for gpu in ("3", "GPU-1a2b"):
-        with EnergyMeter(gpu) as meter:
-            pass
-        assert (meter.joules, meter.name) == (50, "NVIDIA X")
-    assert module.asked == [3, "GPU-1a2b"]
+    assert [gpu_energy("3"), gpu_energy("GPU-1a2b, 4")] == [("NVIDIA X", 1000), ("NVIDIA X", 2150)]
+    assert module.asked == [3, "GPU-1a2b", 4]
 
 
 def test_no_gpu_and_no_nvml_are_no_energy_and_no_error(monkeypatch):
+    assert gpu_energy("") == (None, None)
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    for gpus in ("", "0"):
-        with EnergyMeter(gpus) as meter:
-            pass
-        assert meter.joules is None
+    assert gpu_energy("0") == (None, None)
 
 
 def test_attempts_add_up_and_of_a_killed_one_the_energy_is_not_known():

@@ -114,11 +114,11 @@ def test_titles_are_the_papers_and_never_the_same():
         ({"evaluation": {"nsd_tolerance_mm": 0}}, "evaluation.nsd_tolerance_mm is 0; it should be greater than 0"),
         ({"evaluation": 3}, "x.yaml: evaluation is 3; it should be a valid dictionary"),
         ({"statistics": {"confidence": 95}}, "statistics.confidence is 95; it should be less than 1"),
-        ({"statistics": {"metric": "dice"}}, "it should be one of dsc, sensitivity, precision, hd95, nsd"),
+        ({"statistics": {"metric": "dice"}}, "it should be 'dsc', 'sensitivity', 'precision', 'hd95' or 'nsd'"),
         ({"statistics": {"reference_system": "x"}}, "statistics.reference_system is 'x'; it should be one of nnUNetTr"),
         ({"run": {"jobs": 1.5}}, "run.jobs is 1.5; it should be a valid integer"),
         ({"run": {"gpus": 1}}, "run.gpus is 1; it should be 0 with device: cpu"),
-        ({"published": {"D": "Heart"}}, "published.D is 'Heart'; it should be one of TCIA, MSD, KiTS, Cardiac"),
+        ({"published": {"D": "Heart"}}, "published.D is 'Heart'; it should be 'TCIA', 'MSD', 'KiTS' or 'Cardiac'"),
         ({"repeats": 0, "device": 1}, "repeats is 0; it should be greater than or equal to 1; x.yaml: device is 1"),
     ],
 )
