@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import torch
 
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, score_table, write_scores
 
+Row = dict[str, Any]
 SYSTEMS: tuple[tuple[str, str, str | None], ...] = (
     ("nnUNetTrainerECCaM_10epochs", "2d_eccam_trial", None),
     ("nnUNetTrainerECCaM_UNet_10epochs", "2d_eccam_trial", None),
@@ -59,25 +61,20 @@ class WorkFolder:
     statistics: dict[str, Any] = field(default_factory=lambda: {"bootstrap": 200})
     spec: dict[str, Any] = field(default_factory=dict)
     host: str = "node01"
-    epochs: int = 10
 
     @property
     def work(self) -> Path:
         return self.base / "work"
 
-    def write(self, images: bool = False, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Path:
-        """Write everything; ``change`` may alter each row of volume scores."""
+    def write(self, change: Callable[[Row], Row] | None = None) -> None:
+        """Write everything but images; ``change`` may alter each row of volume scores."""
         for name in ("raw", "preprocessed", "results"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
         self.work.mkdir(exist_ok=True)
         self.write_spec()
         for dataset in self.datasets:
-            for place, (trainer, configuration, _) in enumerate(self.systems):
-                for repeat in range(self.repeats):
-                    self._write_system(dataset, trainer, configuration, repeat, place, change)
-            if images:
-                self.write_images(dataset)
-        return self.work
+            for place, repeat in itertools.product(range(len(self.systems)), range(self.repeats)):
+                self._write_system(dataset, place, repeat, change or (lambda row: row))
 
     def write_spec(self) -> None:
         folds = list(range(max(len(dataset.folds) for dataset in self.datasets)))
@@ -85,11 +82,8 @@ class WorkFolder:
                     for trainer, configuration, title in self.systems]  # fmt: skip
         content = {
             "name": "Synthetic benchmark", "datasets": [dataset.name for dataset in self.datasets],
-            "configurations": [], "trainers": trainers, "folds": folds, "repeats": self.repeats,
-            "plans": "nnUNetPlans", "device": "cpu", "predict_test": True,
-            "evaluation": {"nsd_tolerance_mm": TOLERANCE, "slices": True, "empty": "undefined"},
-            "statistics": {"metric": "dsc", "confidence": 0.95, "seed": 0, "reference_system": None, **self.statistics},
-            "run": {"engine": "local", "jobs": 1}, **self.spec,
+            "trainers": trainers, "folds": folds, "repeats": self.repeats, "device": "cpu",
+            "statistics": self.statistics, **self.spec,
         }  # fmt: skip
         (self.work / "spec.json").write_text(json.dumps(content))
 
@@ -108,41 +102,32 @@ class WorkFolder:
         trainer, configuration, _ = self.systems[system]
         return self.work / kind / f"repeat_{repeat}" / dataset.name / configuration / trainer
 
-    def _write_system(
-        self, dataset: Dataset, trainer: str, configuration: str, repeat: int, place: int,
-        change: Callable[[dict[str, Any]], dict[str, Any]] | None,
-    ) -> None:  # fmt: skip
+    def _write_system(self, dataset: Dataset, place: int, repeat: int, change: Callable[[Row], Row]) -> None:
         parts = [(f"fold_{number}", cases) for number, cases in enumerate(dataset.folds)]
         parts += [("test", dataset.test)] if dataset.test else []
         for number, (stem, cases) in enumerate(parts):
             rng = np.random.default_rng([len(dataset.name), place, repeat, number])
-            rows = [volume_row(rng, case, label, self.levels[place] - 0.2 * order)
+            rows = [change(volume_row(rng, case, label, self.levels[place] - 0.2 * order) | {"system": place})
                     for case in cases for order, label in enumerate(dataset.labels)]  # fmt: skip
-            rows = [change(row | {"system": place}) if change else row for row in rows]
             write_scores(score_table(rows, VOLUME_COLUMNS), self.scores(dataset, place, stem, "volume", repeat))
             slices = [row for each in rows for row in slice_rows(rng, each)]
             write_scores(score_table(slices, SLICE_COLUMNS), self.scores(dataset, place, stem, "slice", repeat))
-            self._write_record(dataset, place, stem, repeat, trainer, configuration)
+            seconds = {"predict_seconds": 30.0} if stem == "test" else {
+                "train_seconds": 3600.0 + 600 * place, "epochs": 10, "parameters": 5_100_000 + 700_000 * place,
+                "energy_joules": 1.8e6 if place else None,
+            }  # fmt: skip
+            record = self.record(dataset, place, stem, repeat)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(json.dumps({
+                **seconds, "device": "cuda", "gpu": "NVIDIA A100", "hostname": self.host,
+                "versions": {"nnunetv2": "2.8.1", "torch": "2.14.0", "nnunetv2-eccam": "0.1.0"},
+                "started": "2026-11-24T13:58:51+00:00", "finished": "2026-11-24T14:58:51+00:00",
+                "commands": [f"nnUNetv2_train {dataset.name} {stem} {self.systems[place][0]}"],
+            }))  # fmt: skip
             if stem != "test":
                 folder = self.model(dataset, place, repeat) / stem
                 folder.mkdir(parents=True, exist_ok=True)
-                write_checkpoint(folder, self.epochs, 0.3 + 0.05 * place, rng)
-
-    def _write_record(
-        self, dataset: Dataset, place: int, stem: str, repeat: int, trainer: str, configuration: str
-    ) -> None:
-        path = self.record(dataset, place, stem, repeat)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        words = ["nnUNetv2_train", dataset.name, configuration, stem.removeprefix("fold_"), "-tr", trainer]
-        seconds = {"predict_seconds": 30.0} if stem == "test" else {
-            "train_seconds": 3600.0 + 600 * place, "epochs": self.epochs, "parameters": 5_100_000 + 700_000 * place,
-            "energy_joules": 1.8e6 if place else None,
-        }  # fmt: skip
-        path.write_text(json.dumps({
-            **seconds, "device": "cuda", "gpu": "NVIDIA A100", "hostname": self.host,
-            "versions": {"nnunetv2": "2.8.1", "torch": "2.14.0", "nnunetv2-eccam": "0.1.0"},
-            "started": "2026-11-24T13:58:51+00:00", "finished": "2026-11-24T14:58:51+00:00", "commands": [words],
-        }))  # fmt: skip
+                write_checkpoint(folder, 10, 0.3 + 0.05 * place, rng)
 
     def write_images(self, dataset: Dataset) -> None:
         """Write images, references and predictions: a ball, and the same ball moved."""
@@ -165,7 +150,7 @@ class WorkFolder:
                     write(folder / f"{case}.nii.gz", ball(2 + place, len(dataset.labels)))
 
 
-def volume_row(rng: np.random.Generator, case: str, label: str, level: float) -> dict[str, Any]:
+def volume_row(rng: np.random.Generator, case: str, label: str, level: float) -> Row:
     dsc = float(np.clip(rng.beta(30 * level, 30 * (1 - level)), 0.05, 0.99))
     reference = int(rng.integers(20_000, 60_000))
     tp = int(reference * dsc)
@@ -179,7 +164,7 @@ def volume_row(rng: np.random.Generator, case: str, label: str, level: float) ->
     }  # fmt: skip
 
 
-def empty_prediction(row: dict[str, Any]) -> dict[str, Any]:
+def empty_prediction(row: Row) -> Row:
     """Make a row that of a prediction in which the structure is missing."""
     return row | {
         "tp": 0, "fp": 0, "fn": row["tp"] + row["fn"], "dsc": 0.0, "sensitivity": 0.0, "precision": math.nan,
@@ -187,7 +172,7 @@ def empty_prediction(row: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def slice_rows(rng: np.random.Generator, volume: dict[str, Any]) -> list[dict[str, Any]]:
+def slice_rows(rng: np.random.Generator, volume: Row) -> list[Row]:
     rows = []
     for number in range(int(rng.integers(3, 7))):
         tp = int(volume["tp"] * rng.uniform(0.1, 0.2))

@@ -122,8 +122,9 @@ def _content(given: argparse.Namespace) -> tuple[dict[str, Any], str, Path]:
         raise UserError("name a specification, or give data sets, configurations and trainers: -d, -c and -tr")
     work = Path(os.path.abspath((work or Path("eccam_benchmark")).expanduser()))
     content = {**written, **options}
-    if given.plans and isinstance(content.get("trainers"), list):
-        content["trainers"] = [_without_plans(entry) for entry in content["trainers"]]
+    if given.plans and content.get("trainers"):
+        entries = content["trainers"]
+        content["trainers"] = [_without_plans(each) for each in (entries if isinstance(entries, list) else [entries])]
     if given.no_test:
         content |= {"predict_test": False, "predict_unlabelled": False}
     run = {name: getattr(given, name) for name in ("engine", "jobs") if getattr(given, name) is not None}

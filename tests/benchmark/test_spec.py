@@ -18,34 +18,12 @@ def titles(*trainers, configurations=("2d",)) -> list[str]:
     return [system.title for system in spec.trainers]
 
 
-def test_defaults_are_written_out():
-    spec = read_spec(SMALL, "x.yaml")
-    assert spec.model_dump(mode="json") == {
-        "name": "benchmark",
-        "datasets": ["2"],
-        "trainers": [
-            {"trainer": "nnUNetTrainer", "plans": "nnUNetPlans", "configuration": "2d", "title": "nnUNetTrainer"}
-        ],
-        "folds": [0],
-        "repeats": 1,
-        "plans": "nnUNetPlans",
-        "device": "cpu",
-        "predict_test": True,
-        "predict_unlabelled": False,
-        "evaluation": {"nsd_tolerance_mm": 2.0, "slices": True, "group": None, "empty": "undefined",
-                       "ignore_geometry": False},
-        "statistics": {"metric": "dsc", "confidence": 0.95, "bootstrap": 10000, "seed": 0, "reference_system": None},
-        "published": {},
-        "run": {
-            "engine": "local", "jobs": None, "gpus": 0, "cpus": None, "hours": None, "memory_gb": None,
-            "partition": None, "cpu_partition": None, "slurm": {},
-        },
-    }  # fmt: skip
-
-
 def test_what_is_written_is_read_again():
     spec = read_spec({**SMALL, "trainers": [{"trainer": "T", "configuration": "2d_x", "title": "Tee"}, "U"]}, "x.yaml")
-    assert read_spec(spec.model_dump(mode="json"), "spec.json") == spec
+    written = spec.model_dump(mode="json")
+    assert read_spec(written, "spec.json") == spec
+    assert written["trainers"][1] == {"trainer": "U", "plans": "nnUNetPlans", "configuration": "2d", "title": "U"}
+    assert (written["datasets"], written["run"]["gpus"], written["statistics"]["bootstrap"]) == (["2"], 0, 10000)
 
 
 def test_each_trainer_may_have_plans_of_its_own():
@@ -102,18 +80,11 @@ def test_titles_are_the_papers_and_never_the_same():
         ({"datasets": None}, "x.yaml: datasets is missing"),
         ({"datasets": ["../x"]}, "datasets.0 is '../x'; it should be a name of letters"),
         ({"trainers": []}, "x.yaml: trainers is empty; it should be a list of trainers"),
-        ({"trainers": [{"trainer": "A/B"}]}, "trainers.0.trainer is 'A/B'; it should be a name of letters"),
         ({"trainers": [{"trainer": "A", "plans": "../x"}]}, "trainers.0.plans is '../x'; it should be a name of"),
         ({"trainers": [{"trainer": "A", "titel": "x"}]}, "trainers.0.titel is not known (did you mean title?)"),
         ({"configurations": None}, "configurations is missing, and nnUNetTrainer has none of its own"),
         ({"folds": ["all"]}, "folds.0 is 'all'; it should be a valid integer"),
-        ({"folds": [True]}, "folds.0 is True"),
-        ({"repeats": 0}, "repeats is 0; it should be greater than or equal to 1"),
-        ({"device": "gpu"}, "device is 'gpu'; it should be 'cpu', 'cuda' or 'mps'"),
-        ({"predict_test": "yes"}, "predict_test is 'yes'; it should be a valid boolean"),
-        ({"evaluation": {"nsd_tolerance_mm": 0}}, "evaluation.nsd_tolerance_mm is 0; it should be greater than 0"),
         ({"evaluation": 3}, "x.yaml: evaluation is 3; it should be a valid dictionary"),
-        ({"statistics": {"confidence": 95}}, "statistics.confidence is 95; it should be less than 1"),
         ({"statistics": {"metric": "dice"}}, "it should be 'dsc', 'sensitivity', 'precision', 'hd95' or 'nsd'"),
         ({"statistics": {"reference_system": "x"}}, "statistics.reference_system is 'x'; it should be one of nnUNetTr"),
         ({"run": {"jobs": 1.5}}, "run.jobs is 1.5; it should be a valid integer"),

@@ -109,6 +109,9 @@ def test_names_become_no_code_and_the_page_asks_for_nothing(page):
     for asking in ("http://", "https://", "@import", "url(", 'src="/'):
         assert asking not in re.sub(r'base64,[^"]*"', "", unescape(html))
     assert "default-src 'none'" in html
+    assert html.count('<img src="data:image/webp;base64,') == 6
+    assert "No picture: " in html  # of the other data set, which has no images
+    assert '<a href="#worst_dataset002_heart_1">la_&lt;b&gt;' in html
 
 
 def test_ids_are_unique_and_links_lead_somewhere(page):
@@ -147,13 +150,6 @@ def test_what_cannot_be_read_or_written_is_said(small):
     work.write_spec()
     with pytest.raises(UserError, match="does not match the case la_0"):
         Measured(collect(work.work))
-
-
-def test_cases_with_pictures_are_described_and_linked(page):
-    html = page.read_text()
-    assert html.count('<img src="data:image/webp;base64,') == 6
-    assert "No picture: " in html  # of the other data set, which has no images
-    assert '<a href="#worst_dataset002_heart_1">la_&lt;b&gt;' in html
 
 
 # ---- numbers --------------------------------------------------------------------------------------

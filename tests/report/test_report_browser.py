@@ -40,7 +40,6 @@ def chromium(tmp_path_factory):
 def opened(chromium, page):
     """The page, freshly opened on a desktop's screen; what happened before is forgotten."""
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
     chromium.get("about:blank")
     for kind in ("browser", "performance"):
         chromium.get_log(kind)
@@ -143,16 +142,3 @@ def test_it_prints_with_everything_unfolded(opened):
     pdf = base64.b64decode(printed["data"])
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 3
     assert opened.execute_script("return [...document.querySelectorAll('details')].every((each) => each.open)")
-
-
-def test_it_reads_the_same_without_javascript(chromium, page, cases):
-    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    try:
-        chromium.get(page.as_uri())
-        tree = chromium.execute_cdp_cmd("DOMSnapshot.captureSnapshot", {"computedStyles": []})
-        strings = tree["strings"]
-        names = [strings[index] for index in tree["documents"][0]["nodes"]["nodeName"]]
-        assert "BUTTON" not in names
-        assert {row["Case"] for row in cases} <= set(strings)
-    finally:
-        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

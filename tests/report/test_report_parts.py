@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from nnunetv2_eccam.report.paper_tables import paper_rows
 from nnunetv2_eccam.report.run_tables import climb
-from nnunetv2_eccam.report.table import Table, slug, value_text
+from nnunetv2_eccam.report.table import Table, value_text
 from nnunetv2_eccam.report.training_logs import Epoch, read_epochs
 from nnunetv2_eccam.systems.published import PUBLISHED
 
@@ -112,11 +112,6 @@ def test_latex_has_no_names_with_a_meaning():
     assert r"\bfseries" in cells
     frame = pandas.DataFrame({"a": range(46)})
     assert r"\begin{longtable}{r}" in Table("t", "t", frame).latex()
-
-
-def test_names_of_files_are_plain():
-    assert slug("Dataset002_Heart", "../<b>", "Größe") == "dataset002_heart_b_gr_e"
-    assert slug("§") == "table"
 
 
 def test_the_papers_rows_are_all_there_in_its_order():

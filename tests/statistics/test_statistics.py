@@ -33,18 +33,13 @@ def same(first, second):
 
 
 class TestSummarise:
-    def test_mean_and_sample_sd(self):
-        summary = summarise([1.0, 2.0, 4.0, 5.0])
-        assert summary.mean == 3
-        assert summary.sd == pytest.approx(math.sqrt(10 / 3))
-        assert (summary.n_defined, summary.n_all) == (4, 4)
-
     def test_the_interval_is_scipys_bca(self):
         values = np.random.default_rng(3).beta(8, 2, 25)
         expected = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=2000, batch=2000,
                                    random_state=np.random.default_rng(7)).confidence_interval  # fmt: skip
         summary = summarise(values, n_bootstrap=2000, seed=7)
         assert (summary.low, summary.high) == pytest.approx((expected.low, expected.high))
+        assert summary[:2] == pytest.approx((values.mean(), values.std(ddof=1)))
 
     @pytest.mark.parametrize(
         ("values", "expected"),
@@ -74,10 +69,6 @@ class TestSummarise:
 class TestPartsOfCases:
     """Slices of a volume, or slices of a patient."""
 
-    def test_one_part_a_case_is_the_plain_summary(self):
-        values = [0.2, 0.4, 0.5, 0.9, 0.95]
-        assert same(summarise(values, list("abcde")), summarise(values))
-
     def test_repeating_a_case_does_not_narrow_the_interval(self):
         values, cases = [0.2, 0.4, 0.5, 0.9, 0.95], list("abcde")
         once, often = summarise(values, cases), summarise(values * 40, cases * 40)
@@ -101,12 +92,6 @@ def simulated(rng, cases=40, trainings=3, of_case=1.0, of_training=1.0, folds=4)
 
 
 class TestTrainings:
-    def test_several_equal_trainings_are_one(self):
-        values = np.random.default_rng(2).normal(size=30)
-        once, thrice = summarise(values), summarise(np.repeat(values[:, None], 3, axis=1))
-        assert thrice[:2] == pytest.approx(once[:2])
-        assert thrice[2:4] == pytest.approx(once[2:4], abs=0.05)
-
     def test_the_interval_holds_the_true_mean_as_often_as_it_says(self):
         """Where trainings differ, resampling cases alone would hold it in some two thirds of the studies."""
         rng = np.random.default_rng(11)
@@ -149,12 +134,6 @@ class TestCompare:
         assert found.mean_difference == pytest.approx(24 / 7)
         assert found.cohens_d_z == pytest.approx((24 / 7) / math.sqrt((140 - 24**2 / 7) / 6))
         assert (found.n_pairs, found.n_higher) == (7, 6)
-
-    def test_zeros_and_ties_by_pratt(self):
-        """|d| = 0, 1, 1, 2: ranks 1, 2.5, 2.5, 4; the zero's is left out. W- = 2.5 of 9: P = 2 x 3 / 8."""
-        found = compare([5, 6, 4, 7], [5, 5, 5, 5])
-        assert found.p_value == pytest.approx(6 / 8)
-        assert found.effect_size == pytest.approx((6.5 - 2.5) / 9)
 
     @pytest.mark.parametrize("n", [1, 2, 7, 25, 50])
     def test_untied_p_values_are_scipys_exact_ones(self, n):
