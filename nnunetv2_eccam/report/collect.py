@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from pandas import DataFrame, concat
 
 from nnunetv2_eccam.benchmark.spec import Entry, Spec, read_spec_of
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, read_scores
 from nnunetv2_eccam.files import nnunet_folder, read_json
 from nnunetv2_eccam.report.training_logs import Epoch, read_epochs
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 KEYS = ("repeat", "dataset", "system", "fold", "subset")
 """What every row says of where it is from. ``fold`` is text, empty for test sets; ``subset`` is val or test."""
@@ -128,12 +127,9 @@ def collect(work_dir: Path) -> Collected:
 
 
 def _scores(work_dir: Path, spec: Spec, unit: str, columns: tuple[str, ...]) -> DataFrame:
-    import pandas
-
-    found = []
+    found = [DataFrame(columns=[*KEYS, *columns])]
     for part in parts_of(spec):
         path = part.folder(work_dir / "scores") / f"{part.stem}_{unit}.csv"
         if path.is_file() and (unit == "volume" or spec.evaluation.slices):
             found.append(read_scores(path, columns).assign(**part.keys))
-    empty = [pandas.DataFrame(columns=[*KEYS, *columns])]
-    return pandas.concat(found or empty, ignore_index=True)[[*KEYS, *columns]]
+    return concat(found[1:] or found, ignore_index=True)[[*KEYS, *columns]]

@@ -6,10 +6,13 @@ import io
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import matplotlib
+import matplotlib.figure
 import numpy as np
+import pandas
+import seaborn
 
 from nnunetv2_eccam.report.collect import Collected
 from nnunetv2_eccam.report.measured import Measured, Where
@@ -26,8 +29,7 @@ MOST_POINTS = 150
 """Longer trainings are drawn as means of equally many epochs."""
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """A drawing.
 
     Attributes:
@@ -45,9 +47,6 @@ def _figure(
     name: str, caption: str, height: float, columns: int, draw: Callable[[Any], None], **options: Any
 ) -> Figure:
     """Draw a figure of some columns; the same values give the same bytes."""
-    import matplotlib
-    import matplotlib.figure
-
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure((WIDTH, height), layout="constrained")
         draw(figure.subplots(1, columns, squeeze=False, **options)[0])
@@ -58,8 +57,6 @@ def _figure(
 
 def _colours(titles: Sequence[str]) -> dict[str, Any]:
     """Give each system its colour, the same in all figures."""
-    import seaborn
-
     palette = seaborn.color_palette("colorblind" if len(titles) <= 10 else "husl", len(titles))
     return dict(zip(titles, palette, strict=True))
 
@@ -82,8 +79,6 @@ def case_figures(measured: Measured, dataset: str, subset: str) -> Iterator[Figu
 
 
 def _case_figure(name: str, measured: Measured, where: Where, metric: Metric, values: Any) -> Figure:
-    import seaborn
-
     titles = [str(title) for title in values]
     reference, colours = measured.reference(where), _colours(measured.spec.titles)
     tests = measured.against(where, metric)
@@ -128,9 +123,6 @@ def _case_figure(name: str, measured: Measured, where: Where, metric: Metric, va
 
 def curve_figures(collected: Collected) -> Iterator[Figure]:
     """Draw loss and pseudo Dice over steps (epochs where they are not known) of each data set's trainings."""
-    import pandas
-    import seaborn
-
     colours = {_broken(title): colour for title, colour in _colours(collected.spec.titles).items()}
     for dataset in collected.spec.datasets:
         logs = [pandas.DataFrame(epochs).assign(system=_broken(part.system.title))

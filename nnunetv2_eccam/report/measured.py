@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from pandas import DataFrame, MultiIndex, concat
 
 from nnunetv2_eccam.evaluation.score_files import patients_of, pool_patients
 from nnunetv2_eccam.report.collect import KEYS, SUBSETS, Collected
 from nnunetv2_eccam.report.metrics import METRICS, Metric
 from nnunetv2_eccam.statistics import Comparison, Summary, compare, holm, summarise
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 
 CaseKey = tuple[str, str, str, str]
 """Data set, subset, label, case."""
@@ -49,8 +47,6 @@ class Measured:
     """
 
     def __init__(self, collected: Collected) -> None:
-        import pandas
-
         self.spec = collected.spec
         group = self.spec.evaluation.group
         volumes, slices = collected.volumes, collected.slices
@@ -67,7 +63,7 @@ class Measured:
             keys = list(KEYS)
             pooled = [pool_patients(rows, group).assign(**{name: rows[name].iloc[0] for name in keys})
                       for _, rows in volumes.groupby(keys, sort=False)]  # fmt: skip
-            patients = pandas.concat(pooled, ignore_index=True)
+            patients = concat(pooled, ignore_index=True)
             self.levels["patient"] = patients.assign(part=patients["patient"], unit=patients["patient"])
 
     @property
@@ -129,13 +125,11 @@ class Measured:
 
     def by_training(self, level: str, where: Where, system: str, metric: Metric, key: str = "part") -> DataFrame:
         """Give a system's values: a row for each part (or unit), by it, its unit and fold; a column a repeat."""
-        import pandas
-
         rows = self.rows(level, where, system)
         wide = rows.groupby([key, "repeat"])[metric.column].mean().unstack("repeat") * metric.factor
         first = rows.drop_duplicates(key).set_index(key, drop=False).loc[wide.index]
         names = [key, "unit", "fold"]
-        wide.index = pandas.MultiIndex.from_arrays([first[name] for name in names], names=["part", "unit", "fold"])
+        wide.index = MultiIndex.from_arrays([first[name] for name in names], names=["part", "unit", "fold"])
         return wide
 
     def means(self, where: Where, metric: Metric) -> DataFrame:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pandas import DataFrame
+
 from nnunetv2_eccam.benchmark.spec import Entry
 from nnunetv2_eccam.report.collect import SUBSETS
 from nnunetv2_eccam.report.measured import Measured, Where
 from nnunetv2_eccam.report.metrics import OVERLAP
-from nnunetv2_eccam.report.table import Table, frame_of, slug
+from nnunetv2_eccam.report.table import Table, slug
 from nnunetv2_eccam.systems import SYSTEMS
 from nnunetv2_eccam.systems.published import PUBLISHED
 
@@ -65,7 +67,7 @@ def _paper_table(measured: Measured, paper_table: str, dataset: str, subset: str
                 for level in [each for each in ("slice", "volume", "patient") if each in measured.levels]:
                     cells |= _measured(measured, level, where, system, f"{metric.title} per {level}", metric)
             rows.append(cells)
-    frame = frame_of(rows)
+    frame = DataFrame(rows)
     layout = {f"{name.removesuffix(' mean')} [%]": f"{{{name}}}\n[{{{name[:-4]}low}}, {{{name[:-4]}high}}]"
               for name in frame.columns if name.endswith(" mean")}  # fmt: skip
     layout |= {f"{name} [%]": f"{{{name}}}" for name in frame.columns if name.endswith(" published")}

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+from pandas import DataFrame
+
 from nnunetv2_eccam.report.collect import SUBSETS
 from nnunetv2_eccam.report.measured import CaseKey, Measured, Tested, Where, adjusted
 from nnunetv2_eccam.report.metrics import METRICS, OVERLAP, Metric
-from nnunetv2_eccam.report.table import Table, frame_of, slug, value_text
+from nnunetv2_eccam.report.table import Table, slug, value_text
 from nnunetv2_eccam.statistics import Summary
 
 LEVELS = {"volume": "per volume", "patient": "per patient", "slice": "per slice"}
@@ -69,7 +71,7 @@ def overview(measured: Measured, hours: dict[tuple[str, str], float]) -> Table |
               "p (Holm)": "{p adjusted}", "System": "{System}\n{Data set}, {Subset}, {Label}"}  # fmt: skip
     title = f"{metric.title} [{measured.unit(metric)}] {LEVELS[level]}"
     return Table(
-        "overview", title, frame_of(rows).drop(columns="p"), layout,
+        "overview", title, DataFrame(rows).drop(columns="p"), layout,
         (f"Mean ± SD over {_cases(level)}, its {_percent(measured)} confidence interval, number of defined values; "
          "difference: the system minus the reference; cost: hours of a training, times the reference's. Bold: the best "
          "mean, among systems that have all cases.", *notes),
@@ -132,7 +134,7 @@ def overall(measured: Measured, dataset: str, subset: str) -> list[Table]:
             )
             title = f"{dataset}, {SUBSETS[subset]}: {LEVELS[level]}"
             name = slug("overall", dataset, SUBSETS[subset], level)
-            tables.append(Table(name, title, frame_of(rows), layout, (note,), frozenset(bold)))
+            tables.append(Table(name, title, DataFrame(rows), layout, (note,), frozenset(bold)))
     return tables
 
 
@@ -163,7 +165,7 @@ def comparisons(measured: Measured, dataset: str, subset: str) -> list[Table]:
     families = {"against": ("systems against the reference", "Each label and metric is a family of tests of its own."),
                 "pairs": ("all pairs of systems", "All pairs of a label are a family of tests.")}  # fmt: skip
     return [
-        Table(slug(name, dataset, SUBSETS[subset]), f"{where_}: {families[name][0]}", frame_of(rows), layout,
+        Table(slug(name, dataset, SUBSETS[subset]), f"{where_}: {families[name][0]}", DataFrame(rows), layout,
               (note + families[name][1],))
         for name, rows in (("against", against), ("pairs", pairs)) if rows
     ]  # fmt: skip

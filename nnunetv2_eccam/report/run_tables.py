@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pandas import DataFrame
 
 from nnunetv2_eccam.report.collect import KEYS, SUBSETS, Collected, Part, nnunet_folder_or_none, parts_of
 from nnunetv2_eccam.report.measured import Measured
-from nnunetv2_eccam.report.table import Table, frame_of
+from nnunetv2_eccam.report.table import Table
 from nnunetv2_eccam.report.training_logs import Epoch
 
 JOULES_PER_KWH = 3.6e6
@@ -23,36 +24,30 @@ NAMED_CASES = 10
 
 def costs(collected: Collected) -> dict[tuple[str, str], dict[str, Any]]:
     """Give what the trainings of each data set and system took; NaN where it is not known."""
+    rows = []
+    for part in dict.fromkeys([*collected.records, *collected.epochs]):
+        if part.fold is not None:
+            record, log = collected.records.get(part, {}), collected.epochs.get(part, [])
+            known = {name: _number(record.get(name)) for name in ("parameters", "train_seconds", "energy_joules")}
+            rows.append({
+                "dataset": part.dataset, "system": part.system.title, "on": computed_on(record), "climb": climb(log),
+                "epochs": len(log) or _number(record.get("epochs")), **known,
+                "epoch_seconds": statistics.median(epoch.seconds for epoch in log) if log else math.nan,
+            })  # fmt: skip
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for dataset in collected.spec.datasets:
-        for title in collected.spec.titles:
-            parts = [part for part in dict.fromkeys([*collected.records, *collected.epochs])
-                     if (part.dataset, part.system.title) == (dataset, title) and part.fold is not None]  # fmt: skip
-            if parts:
-                found[dataset, title] = _cost(collected, parts)
+    for (dataset, title), own in DataFrame(rows).groupby(["dataset", "system"], sort=False) if rows else ():
+        measured = own["energy_joules"].count()
+        found[str(dataset), str(title)] = {
+            "Trainings": len(own), "Parameters [M]": own["parameters"].mean() / 1e6,
+            "Hours per training": own["train_seconds"].mean() / 3600,
+            "Hours in all": own["train_seconds"].sum(min_count=1) / 3600,
+            "Epochs": ", ".join(dict.fromkeys(f"{value:g}" for value in own["epochs"].dropna())),
+            "Seconds per epoch": own["epoch_seconds"].median(), "Climb [points]": own["climb"].mean(),
+            "energy": own["energy_joules"].sum(min_count=1) / JOULES_PER_KWH,
+            "known": f"of {measured} trainings" if measured else "",
+            "Computed on": ", ".join(dict.fromkeys(filter(None, own["on"]))),
+        }  # fmt: skip
     return found
-
-
-def _cost(collected: Collected, parts: Sequence[Part]) -> dict[str, Any]:
-    records = [collected.records[part] for part in parts if part in collected.records]
-    logs = [collected.epochs[part] for part in parts if part in collected.epochs]
-    epochs = [len(log) for log in logs] or numbers(records, "epochs")
-    hours = [seconds / 3600 for seconds in numbers(records, "train_seconds")]
-    energies = numbers(records, "energy_joules")
-    each = [epoch.seconds for log in logs for epoch in log if math.isfinite(epoch.seconds)]
-    climbs = [value for value in map(climb, logs) if math.isfinite(value)]
-    return {
-        "Trainings": len(parts),
-        "Parameters [M]": numbers(records, "parameters")[0] / 1e6 if numbers(records, "parameters") else math.nan,
-        "Hours per training": statistics.mean(hours) if hours else math.nan,
-        "Hours in all": sum(hours) if hours else math.nan,
-        "Epochs": ", ".join(dict.fromkeys(f"{value:g}" for value in epochs)),
-        "Seconds per epoch": statistics.median(each) if each else math.nan,
-        "Climb [points]": statistics.mean(climbs) if climbs else math.nan,
-        "energy": sum(energies) / JOULES_PER_KWH if energies else math.nan,
-        "known": f"of {len(energies)} trainings" if energies else "",
-        "Computed on": ", ".join(dict.fromkeys(filter(None, map(computed_on, records)))),
-    }
 
 
 def climb(log: Sequence[Epoch]) -> float:
@@ -71,7 +66,7 @@ def cost_table(collected: Collected) -> Table | None:
     short = [f"{title} on {dataset}" for (dataset, title), cost in found.items() if cost["Climb [points]"] > CLIMB]
     notes = [
         "Hours: of the training command, nnU-Net's validation included; of a training that was run outside of the "
-        "benchmark, of its epochs. Seconds per epoch: the median over the epochs of all trainings. "
+        "benchmark, of its epochs. Seconds per epoch: the median of a training's epochs, and of these. "
         "Times are comparable only where the machine was the same and did nothing else. Climb: by how much the pseudo "
         "Dice still rose over the last fifth of a training, mean over trainings."
     ]
@@ -79,7 +74,7 @@ def cost_table(collected: Collected) -> Table | None:
         notes.append(f"Too short to conclude from, since the Dice still climbs more than {CLIMB} points over the last "
                      f"fifth: {', '.join(short)}.")  # fmt: skip
     layout = {"Energy [kWh]": "{energy}\n{known}"}
-    return Table("cost", "Cost of training", frame_of(rows), layout, tuple(notes)) if rows else None
+    return Table("cost", "Cost of training", DataFrame(rows), layout, tuple(notes)) if rows else None
 
 
 def runs_table(collected: Collected) -> Table | None:
@@ -98,7 +93,7 @@ def runs_table(collected: Collected) -> Table | None:
             **{name: str(word) for name, word in words.items()},
             "Versions": ", ".join(f"{program} {version}" for program, version in known if version),
         })  # fmt: skip
-    return Table("runs", "Trainings and predictions", frame_of(rows)) if rows else None
+    return Table("runs", "Trainings and predictions", DataFrame(rows)) if rows else None
 
 
 def commands_of(collected: Collected) -> list[str]:
@@ -128,7 +123,7 @@ def missing_table(collected: Collected, measured: Measured) -> Table | None:
                 found.setdefault((str(title), dataset), []).append(named)
     rows = [{"System": title, "Data set": dataset, "Without scores": ", ".join(each)}
             for (title, dataset), each in found.items()]  # fmt: skip
-    return Table("missing", "What is missing", frame_of(rows)) if rows else None
+    return Table("missing", "What is missing", DataFrame(rows)) if rows else None
 
 
 def _is_expected(collected: Collected, part: Part) -> bool:
@@ -145,11 +140,6 @@ def _is_expected(collected: Collected, part: Part) -> bool:
 def computed_on(record: dict[str, Any]) -> str:
     """Name the GPU of a record, or the processor where there was none."""
     return str(record.get("gpu") or record.get("cpu") or record.get("device") or "")
-
-
-def numbers(records: Sequence[dict[str, Any]], name: str) -> list[float]:
-    """Give a field of the records that have it."""
-    return [value for value in (_number(record.get(name)) for record in records) if math.isfinite(value)]
 
 
 def _number(value: Any) -> float:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame
 
 from nnunetv2_eccam.files import saved
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 UNDEFINED = "\u2013"
 """What stands where a number is undefined; in the CSV the field is empty."""
@@ -96,13 +95,11 @@ class Table:
 
     def latex(self) -> str:
         """Write it for LaTeX, by pandas, with the packages booktabs and makecell, and longtable for a long one."""
-        import pandas
-
-        shown = pandas.DataFrame(self.cells, columns=list(self.headers), dtype=object)
+        shown = DataFrame(self.cells, columns=list(self.headers), dtype=object)
         bold = [["font-weight: bold;" if (row, header) in self.bold else "" for header in shown.columns]
                 for row in range(len(shown))]  # fmt: skip
         styler = shown.style.hide(axis="index").format(_makecell, escape="latex").format_index(escape="latex", axis=1)
-        styled = styler.apply(lambda frame: pandas.DataFrame(bold, frame.index, frame.columns), axis=None)
+        styled = styler.apply(lambda frame: DataFrame(bold, frame.index, frame.columns), axis=None)
         text: str = styled.to_latex(
             hrules=True, convert_css=True, label=f"tab:{self.name}", caption=_latex(self.title),
             environment="longtable" if len(shown) > LONGEST_FLOAT else "table", position_float=None,
@@ -165,10 +162,3 @@ def _makecell(text: object) -> str:
     # A bracket after a line break would be that break's option.
     lines = [f"{{}}{line}" if line.startswith("[") else line for line in str(text).split("\n")]
     return "\\makecell[tr]{" + r"\\".join(lines) + "}" if len(lines) > 1 else lines[0]
-
-
-def frame_of(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
-    """Make a table's frame; columns in the order in which they come."""
-    import pandas
-
-    return pandas.DataFrame(list(rows))
