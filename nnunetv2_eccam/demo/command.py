@@ -125,23 +125,21 @@ def open_work_folder(folder: Path) -> None:
 
 
 def count_labelled(download: Path) -> int:
-    """Check that a folder is laid out as an MSD download, and count its labelled cases.
+    """Count the labelled cases of an MSD download.
 
     Raises:
-        UserError: it is missing, laid out otherwise, or has no labelled case.
+        UserError: it is no folder, or has none.
     """
     if not download.is_dir():
         raise UserError(f"{download} is not a folder; --data names an unpacked download, as Task02_Heart")
-    missing = [name for name in ("dataset.json", "imagesTr", "labelsTr") if not (download / name).exists()]
-    if missing:
+    images, labels = ({path.name for path in (download / f"{part}Tr").glob("[!.]*.nii.gz")}
+                      for part in ("images", "labels"))  # fmt: skip
+    if not images & labels:
         raise UserError(
-            f"{download} is not laid out as an MSD download: {', '.join(missing)} missing; "
-            "--data names the folder that holds dataset.json, imagesTr and labelsTr"
+            f"{download} has no labelled case: no NIfTI file is in both imagesTr and labelsTr; --data names the folder "
+            "that holds these and dataset.json"
         )
-    cases = [{path.name for path in (download / part).glob("[!.]*.nii.gz")} for part in ("imagesTr", "labelsTr")]
-    if not cases[0] & cases[1]:
-        raise UserError(f"{download} has no labelled case: no NIfTI file is in both imagesTr and labelsTr")
-    return len(cases[0] & cases[1])
+    return len(images & labels)
 
 
 def _device(asked: str) -> str:
