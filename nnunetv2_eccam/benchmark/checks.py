@@ -23,34 +23,24 @@ def check_trainers(names: Iterable[str]) -> None:
     Raises:
         UserError: one is not found or cannot be imported, or a package that its network needs is missing.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints where it searches
-        wrong = [text for name in dict.fromkeys(names) if (text := _trainer(name))]
-    if wrong:
-        raise UserError("; ".join(wrong))
-
-
-def _trainer(name: str) -> str:
-    """Say what is wrong with a trainer, or nothing."""
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    try:
-        trainer = recursive_find_trainer_class_by_name(name)
-    except RuntimeError:
-        return (
-            f"trainers: nnU-Net finds no trainer {name}; nnUNetv2_eccam trainers lists this package's, "
-            "and nnUNet_extTrainer names folders with your own"
-        )
-    except Exception as error:  # whatever a trainer's module raises when it is imported
-        return f"trainers: {name} cannot be imported: {type(error).__name__}: {error}"
-    network = getattr(getattr(trainer, "system", None), "network", "")
-    module = importlib.import_module(network.rpartition(".")[0]) if network else None
-    needed = getattr(module, "segmentation_models_pytorch", None)  # of DeepLabV3+ and SegFormer
-    try:
+    for name in dict.fromkeys(names):
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints where it searches
+                trainer = recursive_find_trainer_class_by_name(name)
+        except RuntimeError:
+            raise UserError(
+                f"trainers: nnU-Net finds no trainer {name}; nnUNetv2_eccam trainers lists this package's, "
+                "and nnUNet_extTrainer names folders with your own"
+            ) from None
+        except Exception as error:  # whatever a trainer's module raises when it is imported
+            raise UserError(f"trainers: {name} cannot be imported: {type(error).__name__}: {error}") from error
+        network = getattr(getattr(trainer, "system", None), "network", "")
+        module = importlib.import_module(network.rpartition(".")[0]) if network else None
+        needed = getattr(module, "segmentation_models_pytorch", None)  # of DeepLabV3+ and SegFormer
         if needed:
             needed(name)
-    except UserError as error:
-        return f"trainers: {error}"
-    return ""
 
 
 def make_splits(datasets: Mapping[str, Dataset]) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_eccam.benchmark.spec import Spec
-from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
+from nnunetv2_eccam.report.training_logs import read_checkpoint, read_debug, read_epochs
 
 PACKAGES = ("nnunetv2", "nnunetv2_eccam", "torch", "numpy", "dynamic_network_architectures")
 MACHINE = ("hostname", "cpu", "cores", "system", "versions")
@@ -92,14 +92,12 @@ def complete_training_record(fold: Path, record: Mapping[str, Any]) -> dict[str,
         fold: the trained fold's folder.
         record: of :func:`record_of`.
     """
-    from nnunetv2_eccam.report.training_logs import read_epochs
-
     epochs = read_epochs(fold)
     by_logs = round(sum(epoch.seconds for epoch in epochs if epoch.seconds == epoch.seconds), 1)
     measured = float(record.get("seconds") or 0)
     # The commands' time holds the epochs', unless the training was begun by hand, or a part of it was killed.
     whole = measured >= by_logs and measured > 0
-    debug = _debug(fold)
+    debug = read_debug(fold)
     return {
         **record,
         "train_seconds": measured if whole else by_logs or None,
@@ -124,7 +122,7 @@ def training_record(fold: Path) -> dict[str, Any]:
         record = read_json(file)
         if isinstance(record, dict) and record.get("checkpoint") == stamp(fold / "checkpoint_final.pth"):
             return record
-    debug = _debug(fold)
+    debug = read_debug(fold)
     found = {"torch": debug["torch_version"]} if "torch_version" in debug else {}
     return complete_training_record(
         fold,
@@ -152,20 +150,9 @@ def count_parameters(checkpoint: Path) -> int | None:
     Returns:
         None where the file is no checkpoint of PyTorch's.
     """
-    from nnunetv2_eccam.report.training_logs import read_checkpoint
-
     tensors = {
         (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape)): tensor.numel()
         for name, tensor in read_checkpoint(checkpoint).get("network_weights", {}).items()
         if not name.endswith(BUFFERS)
     }
     return int(sum(tensors.values())) or None
-
-
-def _debug(fold: Path) -> dict[str, Any]:
-    """Read what nnU-Net notes of machine and network when a training starts."""
-    try:
-        content = read_json(fold / "debug.json")
-    except UserError:
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -40,13 +40,19 @@ def read_epochs(fold: Path) -> list[Epoch]:
     """
     checkpoints = (read_checkpoint(fold / f"checkpoint_{kind}.pth") for kind in ("final", "latest", "best"))
     logged: dict[str, Any] = next((each["logging"] for each in checkpoints if "logging" in each), {})
-    try:
-        steps = int(read_json(fold / "debug.json")["num_iterations_per_epoch"])
-    except (UserError, KeyError, TypeError, ValueError):
-        steps = 0
+    steps = int(read_debug(fold).get("num_iterations_per_epoch", 0))
     rows = zip(*(logged.get(name, ()) for name in LOGGED), strict=False)
     return [Epoch(number, float(train), float(val), float(dice), end - start, steps)
             for number, (train, val, dice, start, end) in enumerate(rows)]  # fmt: skip
+
+
+def read_debug(fold: Path) -> dict[str, Any]:
+    """Read what nnU-Net notes of machine and network when a training starts; nothing where it is not there."""
+    try:
+        content = read_json(fold / "debug.json")
+    except UserError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
