@@ -31,7 +31,7 @@ from nnunetv2_eccam.architectures.from_plans import build_network
 PROCESSES = 2
 BATCH = 4
 PAPER = "nnUNetTrainerECCaMPaper"
-SAME_GRADIENT = [("nnUNetTrainerECCaM", True), ("nnUNetTrainerECCaM_UNet", False), (PAPER, True)]
+SAME_GRADIENT = [("nnUNetTrainerECCaM", True), (PAPER, False)]
 
 
 class Processes:
