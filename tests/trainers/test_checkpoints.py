@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from small_training import make_trainer
@@ -28,7 +27,6 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.systems import SYSTEMS
 from nnunetv2_eccam.trainers.checkpoints import read_checkpoint, unwrapped
 
-ECCAM = trainers.nnUNetTrainerECCaM
 COMPARED = "nnunetv2_eccam.architectures.compared.attention_unet.AttentionUNet"
 
 
@@ -361,21 +359,6 @@ def test_the_predictor_explains_a_model_folder_with_other_plans(trained, tmp_pat
     (model / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(CheckpointMismatch, match=r"trained with nnUNetTrainerECCaM_1epoch.*differ in features_per"):
         network_of(model / "fold_0")
-
-
-def test_pretrained_weights_are_nnunets_own_affair_and_load_into_the_same_network(trained, nnunet_base, small_dataset):
-    """nnU-Net's function reads the file itself and checks each weight; nothing of ours is asked."""
-    trainer = resumed(nnunet_base, small_dataset, ECCAM)
-    trainer.initialize()
-    load_pretrained_weights(trainer.network, str(trained / "checkpoint_final.pth"))
-    weights = read_checkpoint(str(trained / "checkpoint_final.pth"))["network_weights"]
-    for name, value in trainer.network.state_dict().items():  # the heads are begun anew, whatever the classes
-        if not name.endswith("bias"):  # a head's bias may be zero before and after
-            assert torch.equal(value, weights[name]) == (".seg_layers." not in name), name
-    other = resumed(nnunet_base, small_dataset, trainers.nnUNetTrainerECCaM_UNet_SE)
-    other.initialize()
-    with pytest.raises(AssertionError, match="do not seem to be compatible with your network"):
-        load_pretrained_weights(other.network, str(trained / "checkpoint_final.pth"))
 
 
 # --- the command --------------------------------------------------------------------------------------
