@@ -76,7 +76,8 @@ def table(scores: Scores, interval: Interval) -> str:
         rows.append((label, metric, mean, sd, ends, f"{summary.n_defined} of {summary.n_all} {unit}"))
     columns = ["label", "metric", "mean", "SD", f"{100 * interval.confidence:g}% CI", "n"]
     laid = pandas.DataFrame(rows, columns=columns).set_index(["label", "metric"])
-    return laid.rename_axis([None, None]).to_string()
+    text: str = laid.rename_axis([None, None]).to_string()
+    return text
 
 
 def remarks(scores: Scores, interval: Interval) -> str:
