@@ -60,7 +60,7 @@ test: lint pytest
 
 # Two processes, each file of tests in one of them.
 pytest: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-quick: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'

@@ -41,6 +41,8 @@ from nnunetv2.evaluation.find_best_configuration import print_inference_instruct
 
 from nnunetv2_eccam.files import read_json, write_json
 
+pytestmark = pytest.mark.slow
+
 HARDEST = 996
 """Regions with an ignore label."""
 
