@@ -298,8 +298,9 @@ def test_the_same_input_gives_the_same_file_whatever_matplotlibs_settings(folder
     contents = set()
     for own in ({}, {"text.usetex": True, "axes.facecolor": "red", "font.size": 30, "image.origin": "lower"}):
         with matplotlib.rc_context(own):
+            before = matplotlib.rcParams["font.size"]
             assert main(words(folders, "--cases", "a", target=name, systems=())) == 0
-            assert matplotlib.rcParams["font.size"] == own.get("font.size", 10)
+            assert matplotlib.rcParams["font.size"] == before
         contents.add((folders / name).read_bytes())
     (content,) = contents
     assert content.startswith(magic)
