@@ -42,8 +42,16 @@ def machine_record() -> dict[str, Any]:
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     }
+
+
+def _version(package: str) -> str | None:
+    """Give a package's version, or None for one that is not installed, as a checkout on PYTHONPATH is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def gpu_energy(gpus: str) -> tuple[str | None, float | None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
@@ -41,21 +40,18 @@ class nnUNetTrainerECCaM_25x50(Annealed, nnUNetTrainerECCaM):
 class nnUNetTrainer_25x50_lr2(nnUNetTrainer_25x50):
     """nnU-Net's own network at twice the learning rate: what a part gains beyond it is not a matter of step size."""
 
-    def __init__(
-        self, plans: dict[str, Any], configuration: str, fold: int, dataset_json: dict[str, Any], device: torch.device
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = 2e-2
+    learning_rate = 2e-2
+
+    def initialize(self) -> None:
+        """Set the learning rate, and build all."""
+        self.initial_lr = self.learning_rate
+        super().initialize()
 
 
 class nnUNetTrainer_25x50_lr4(nnUNetTrainer_25x50_lr2):
     """nnU-Net's own network at four times the learning rate."""
 
-    def __init__(
-        self, plans: dict[str, Any], configuration: str, fold: int, dataset_json: dict[str, Any], device: torch.device
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = 4e-2
+    learning_rate = 4e-2
 
 
 class nnUNetTrainer_40x90(Annealed):
