@@ -2,8 +2,8 @@
 
 nnU-Net lowers its learning rate once an epoch, and its shortened trainers keep 250 steps an epoch: five epochs end at a
 learning rate of 0.0023, where a thousand end at 0.00002, so a short training is cut off amid large steps. Here the same
-1250 steps are 25 epochs of 50, which end at 0.0006; longer trainings are 60 or 100 of 50, and 40 of 90 on a GPU. Nothing
-else differs. nnU-Net finds these trainers where ``nnUNet_extTrainer`` names their folder.
+1250 steps are 25 epochs of 50, which end at 0.0006; longer trainings are 100 of 50, and 40 of 90 on a GPU. Nothing else
+differs. nnU-Net finds these trainers where ``nnUNet_extTrainer`` names their folder.
 """
 
 from __future__ import annotations
@@ -62,16 +62,6 @@ class nnUNetTrainer_40x90(Annealed):
 
 class nnUNetTrainerECCaM_40x90(nnUNetTrainer_40x90, nnUNetTrainerECCaM):
     """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it, on a GPU."""
-
-
-class nnUNetTrainer_60x50(Annealed):
-    """nnU-Net's own network, for 3000 steps."""
-
-    length = (60, 50, 5)
-
-
-class nnUNetTrainerECCaM_60x50(nnUNetTrainer_60x50, nnUNetTrainerECCaM):
-    """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it, for 3000 steps."""
 
 
 class nnUNetTrainer_100x50(Annealed):
