@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,13 @@ def test_every_trainer_is_found_and_every_configuration_is_there(file, trainer_f
         "ECCaM_25x50_zero_residual",
         "_40x90",
         "ECCaM_40x90",
+        "ECCaM_100x50",
     ],
 )
 def test_the_annealed_trainers_end_at_a_small_step(name, trainer_folder, nnunet_base, small_dataset):
     trainer = make_trainer(find(f"nnUNetTrainer{name}"), nnunet_base, small_dataset())
     trainer.initialize()
-    epochs, *others = (40, 90, 2) if "40x90" in name else (25, 50, 5)
+    epochs, *others = {"40x90": (40, 90, 2), "100x50": (100, 50, 5)}.get(name.split("_")[1], (25, 50, 5))
     assert trainer.num_epochs == epochs
     assert [trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch] == others
     trainer.lr_scheduler.step(epochs - 1)
@@ -62,3 +64,15 @@ def test_the_annealed_trainers_end_at_a_small_step(name, trainer_folder, nnunet_
         assert fresh
         assert not any(kernel.any() for kernel in fresh)
         assert type(trainer.network.bottleneck).__name__ == "Residual"
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("predictions/*/*.zip")), ids=lambda file: file.stem)
+def test_a_file_of_predictions_is_named_for_its_trainer_and_holds_label_files_only(file, trainer_folder):
+    trainer, plans = file.stem.split("__")
+    assert find(trainer).__name__ == trainer
+    assert plans.endswith("Plans")
+    with zipfile.ZipFile(file) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+    assert names
+    assert all(name.endswith(".nii.gz") and "/" not in name for name in names)
