@@ -27,6 +27,7 @@ help:
 
 install: $(STAMP)
 
+# Modules are compiled when they are first imported: of all that are installed, few are.
 $(STAMP): pyproject.toml
 	@python=; \
 	fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; \
@@ -47,7 +48,7 @@ $(STAMP): pyproject.toml
 	echo "Creating $(VENV) with $$("$$python" --version 2>&1)"; \
 	"$$python" -m venv $(VENV) || { \
 	  echo 'The module venv is missing; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test,docs]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -e '.[test,docs]'
 	@touch $(STAMP)
 
 # Through the environment, so that any character in a path reaches the program as it is.
