@@ -54,6 +54,12 @@ class nnUNetTrainer_25x50_lr4(nnUNetTrainer_25x50_lr2):
     learning_rate = 4e-2
 
 
+class nnUNetTrainer_30x40(Annealed):
+    """nnU-Net's own network, for 1200 steps."""
+
+    length = (30, 40, 5)
+
+
 class nnUNetTrainer_40x90(Annealed):
     """nnU-Net's own network, on a GPU."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from annealed_trainers import (
     nnUNetTrainer_25x50_lr2,
+    nnUNetTrainer_30x40,
     nnUNetTrainerECCaM_25x50,
     nnUNetTrainerECCaM_25x50_CaM,
     nnUNetTrainerECCaM_25x50_EC,
@@ -16,6 +17,7 @@ from annealed_trainers import (
 SCALE = {"branch_form": "scale", "branch_init": "he_sum"}
 NORM = {"branch_form": "batch_norm", "branch_init": "he_sum"}
 RESIDUAL = {"attention_residual": True}
+HE_SUM = {"branch_init": "he_sum"}
 AT_16 = {"attention_stages": "1/16", **RESIDUAL}
 
 
@@ -81,3 +83,27 @@ class nnUNetTrainerECCaM_25x50_bn_16r(nnUNetTrainerECCaM_25x50):
     """A batch norm per branch; the module at 1/16 of the image, added to its input."""
 
     network_switches = {**NORM, **AT_16}
+
+
+class nnUNetTrainerECCaM_25x50_hs(nnUNetTrainerECCaM_25x50):
+    """EC-CaM-UNet whose enhanced kernels begin as one kernel of nnU-Net's."""
+
+    network_switches = HE_SUM
+
+
+class nnUNetTrainerECCaM_25x50_r_hs(nnUNetTrainerECCaM_25x50):
+    """The same, with the module added to its input."""
+
+    network_switches = {**HE_SUM, **RESIDUAL}
+
+
+class nnUNetTrainerECCaM_30x40_16r(nnUNetTrainer_30x40, nnUNetTrainerECCaM_25x50):
+    """The module at 1/16 of the image, added to its input, for 1200 steps."""
+
+    network_switches = AT_16
+
+
+class nnUNetTrainerECCaM_30x40_16r_hs(nnUNetTrainerECCaM_30x40_16r):
+    """The same, with enhanced kernels that begin as one kernel of nnU-Net's."""
+
+    network_switches = {**HE_SUM, **AT_16}
