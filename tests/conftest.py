@@ -24,7 +24,6 @@ def same_locale() -> None:
     locale.setlocale(locale.LC_CTYPE, LOCALE)
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that have slow tests, so that two processes end at nearly the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

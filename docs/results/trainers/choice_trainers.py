@@ -1,7 +1,7 @@
 """The trainers that chose the parts' forms and the module's place; see docs/concepts/decisions.md.
 
-Each is ``nnUNetTrainerECCaM_25x50`` of ``annealed_trainers`` with other switches of the network. ``EC`` alone and
-``CaM`` alone (CoAG-MuSFu without EC) are there.
+Each is ``nnUNetTrainerECCaM_25x50`` of ``annealed_trainers``, or as long as its name says, with other switches of the
+network. ``EC`` alone and ``CaM`` alone (CoAG-MuSFu without EC) are there.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from annealed_trainers import (
     nnUNetTrainerECCaM_25x50_EC,
 )
 
-SCALE = {"branch_form": "scale", "branch_init": "he_sum"}
-NORM = {"branch_form": "batch_norm", "branch_init": "he_sum"}
-RESIDUAL = {"attention_residual": True}
+from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
+
 HE_SUM = {"branch_init": "he_sum"}
+SCALE = {"branch_form": "scale", **HE_SUM}
+NORM = {"branch_form": "batch_norm", **HE_SUM}
+RESIDUAL = {"attention_residual": True}
 AT_16 = {"attention_stages": "1/16", **RESIDUAL}
 
 
 class nnUNetTrainerECCaM_25x50_EC_hesum(nnUNetTrainerECCaM_25x50_EC):
     """EC alone; at the start the kernels' sum has the variance of nnU-Net's own."""
 
-    network_switches = {**nnUNetTrainerECCaM_25x50_EC.network_switches, "branch_init": "he_sum"}
+    network_switches = {**nnUNetTrainerECCaM_25x50_EC.network_switches, **HE_SUM}
 
 
 class nnUNetTrainerECCaM_25x50_EC_scale(nnUNetTrainerECCaM_25x50_EC):
@@ -97,7 +99,7 @@ class nnUNetTrainerECCaM_25x50_r_hs(nnUNetTrainerECCaM_25x50):
     network_switches = {**HE_SUM, **RESIDUAL}
 
 
-class nnUNetTrainerECCaM_30x40_16r(nnUNetTrainer_30x40, nnUNetTrainerECCaM_25x50):
+class nnUNetTrainerECCaM_30x40_16r(nnUNetTrainer_30x40, nnUNetTrainerECCaM):
     """The module at 1/16 of the image, added to its input, for 1200 steps."""
 
     network_switches = AT_16
