@@ -53,18 +53,23 @@ PAIRS: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
 }
 """Our trainer, what its plan has beside nnU-Net's own, and the goals; nnU-Net's network is built of the same plan."""
 
-TINY_TRAINERS = """
+EPOCH_TRAINERS = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
 
-class nnUNetTrainer_tiny(nnUNetTrainer):
+class nnUNetTrainer_epoch(nnUNetTrainer):
     def initialize(self):
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 4, 1
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, ITERATIONS
+        self.disable_checkpointing = True
         super().initialize()
 
-class nnUNetTrainerECCaM_tiny(nnUNetTrainer_tiny, nnUNetTrainerECCaM):
+    def perform_actual_validation(self, save_probabilities=False):
+        pass
+
+class nnUNetTrainerECCaM_epoch(nnUNetTrainer_epoch, nnUNetTrainerECCaM):
     pass
 """
+"""Trainers of one epoch and nothing else: whole validation cases and checkpoints would cost minutes of the GPU's."""
 
 Row = dict[str, Any]
 
@@ -278,11 +283,11 @@ def training_rows(run: Run) -> Iterator[Row]:
     command_usage(planning, {**environment, "nnUNet_n_proc_DA": "1"})
     file = base / "preprocessed" / "Dataset999_MadeUp" / "nnUNetPlans.json"
     plans = json.loads(file.read_text(encoding="utf-8"))
-    trainers = ("nnUNetTrainerECCaM_1epoch", "nnUNetTrainer_1epoch")
+    trainers = ("nnUNetTrainerECCaM_epoch", "nnUNetTrainer_epoch")
+    source = EPOCH_TRAINERS.replace("ITERATIONS", "4, 1" if run.tiny else "250, 50")
+    (base / "epoch_trainers.py").write_text(source, encoding="utf-8")
+    environment["nnUNet_extTrainer"] = str(base)
     if run.tiny:
-        trainers = ("nnUNetTrainerECCaM_tiny", "nnUNetTrainer_tiny")
-        (base / "tiny_trainers.py").write_text(TINY_TRAINERS, encoding="utf-8")
-        environment["nnUNet_extTrainer"] = str(base)
         plans["configurations"]["2d"]["batch_size"] = 2
         network = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
         network["features_per_stage"] = [4] * network["n_stages"]

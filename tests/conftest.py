@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(1)  # the tests' tensors are small: threads would cost more than they give
+# The tests' tensors are small, and two processes run them: threads would wait for each other at every barrier.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start
 
 # nnU-Net reads these when it is imported; tests that need folders of their own set them per test.
 os.environ.setdefault("nnUNet_compile", "f")
