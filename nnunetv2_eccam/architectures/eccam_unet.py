@@ -51,7 +51,7 @@ class ECCaMUNet(PadsToMultiple):
         norm_per_branch: the plan's norm in each EC branch (the paper), or one after their sum.
         branch_form: of EC with one norm after the sum, ``sum``, ``scale``, ``weight_norm`` or ``batch_norm``;
             see :class:`EnhancedConvolution`.
-        branch_init: of EC, ``he_each`` or ``he_sum``; see there.
+        branch_init: of EC, ``he_sum`` or ``he_each``; None chooses by ``norm_per_branch``; see there.
         channel_correlation: CC in CoAG-MuSFu.
         spatial_correlation: SC in CoAG-MuSFu.
         compared_attention: ``SE`` or ``CBAM`` instead of CC and SC (Table V), or None.
@@ -94,7 +94,7 @@ class ECCaMUNet(PadsToMultiple):
         enhanced_convolution: bool = True,
         norm_per_branch: bool = False,
         branch_form: BranchForm = "sum",
-        branch_init: BranchInit = "he_each",
+        branch_init: BranchInit | None = None,
         channel_correlation: bool = True,
         spatial_correlation: bool = True,
         compared_attention: ComparedAttention | None = None,

@@ -25,6 +25,9 @@ KEY = "nnunetv2_eccam"
 BLOCKS = "n_blocks_per_stage"
 """The argument that makes an encoder residual, which no version up to 0.1.0 knew."""
 
+ONLY_AT_THE_START = frozenset({"branch_init"})
+"""Arguments that say how weights begin: trained ones mean the same under any of them."""
+
 _SHOWN = 3
 
 
@@ -179,9 +182,10 @@ def plain(value: Any) -> Any:
 
 
 def _differences(found: Origin, here: Origin) -> list[str]:
-    """Name what differs: the network's class, and arguments that both know."""
+    """Name what differs: the network's class, and arguments that both know and that trained weights depend on."""
+    both = [name for name in here.arguments if name in found.arguments and name not in ONLY_AT_THE_START]
     pairs = {"network": (found.network, here.network)}
-    pairs |= {name: (found.arguments[name], here.arguments[name]) for name in here.arguments if name in found.arguments}
+    pairs |= {name: (found.arguments[name], here.arguments[name]) for name in both}
     return [f"{name} ({theirs}, here {ours})" for name, (theirs, ours) in pairs.items() if theirs != ours]
 
 

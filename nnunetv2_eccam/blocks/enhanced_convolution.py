@@ -68,10 +68,12 @@ class EnhancedConvolution(nn.Module):
             that are added need only one.
         norm_per_branch: the plan's norm in each branch (the paper) and none after the sum.
         branch_form: what each branch has before the sum; see the table above.
-        branch_init: ``he_each``: each kernel begins as nnU-Net initialises a convolution, He's way, so the
-            sum begins cross-shaped, with seven times a corner's variance at the centre. ``he_sum``: the sum
-            begins so: at each position the variance that He gives one kernel of this size is shared equally
-            by the kernels that reach it, and norms of branches begin with weights that keep these shares.
+        branch_init: ``he_sum``: the sum begins as nnU-Net initialises a convolution, He's way: at each position
+            the variance that He gives one kernel of this size is shared equally by the kernels that reach it, and
+            norms of branches begin with weights that keep these shares. ``he_each``: each kernel begins so, and
+            the sum cross-shaped, with seven times a corner's variance at the centre; behind one norm it then
+            learns slowly at first (docs/concepts/decisions.md). None: ``he_each`` with ``norm_per_branch``, as the
+            paper has it, else ``he_sum``.
 
     Shape:
         ``(B, input_channels, *spatial)`` to ``(B, output_channels, *spatial / stride)``.
@@ -90,14 +92,14 @@ class EnhancedConvolution(nn.Module):
         ops: LayerOps,
         norm_per_branch: bool = False,
         branch_form: BranchForm = "sum",
-        branch_init: BranchInit = "he_each",
+        branch_init: BranchInit | None = None,
     ) -> None:
         super().__init__()
         if any(size % 2 == 0 for size in kernel_size):
             raise ValueError(f"kernel_size must be odd along each axis, got {list(kernel_size)}")
         if branch_form not in BRANCH_FORMS:
             raise ValueError(f"branch_form must be one of {', '.join(BRANCH_FORMS)}, got {branch_form!r}")
-        if branch_init not in BRANCH_INITS:
+        if branch_init not in (None, *BRANCH_INITS):
             raise ValueError(f"branch_init must be one of {', '.join(BRANCH_INITS)}, got {branch_init!r}")
         if norm_per_branch and branch_form != "sum":
             raise ValueError(f"norm_per_branch is a form of its own: it cannot be combined with {branch_form!r}")
@@ -105,7 +107,7 @@ class EnhancedConvolution(nn.Module):
         self.output_channels = output_channels
         self.stride = tuple(stride)
         self.norm_per_branch = norm_per_branch
-        self.branch_init = branch_init
+        self.branch_init = branch_init or ("he_each" if norm_per_branch else "he_sum")
         self.square = ops.conv(input_channels, output_channels, kernel_size, stride=self.stride)
         self.asymmetric = nn.ModuleList(
             ops.conv(input_channels, output_channels, size, stride=self.stride, bias=False)

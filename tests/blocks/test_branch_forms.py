@@ -110,6 +110,13 @@ def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimens
 
 
 @pytest.mark.parametrize("form", ["norm_per_branch", *BRANCH_FORMS])
+def test_it_begins_as_one_kernel_unless_each_branch_has_the_plans_norm(form):
+    choice = {"norm_per_branch": True} if form == "norm_per_branch" else {"branch_form": form}
+    made = EnhancedConvolution(1, 1, [3, 3], [1, 1], OPS[2], **choice)
+    assert made.branch_init == ("he_each" if form == "norm_per_branch" else "he_sum")
+
+
+@pytest.mark.parametrize("form", ["norm_per_branch", *BRANCH_FORMS])
 def test_the_kernel_that_inference_keeps_follows_every_change(form):
     choice = {"norm_per_branch": True} if form == "norm_per_branch" else {"branch_form": form}
     ops = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, nonlin=nn.ReLU)

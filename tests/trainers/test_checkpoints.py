@@ -127,8 +127,8 @@ def test_weights_without_origin_load(path, recwarn):
     assert not recwarn.list
 
 
-def test_the_same_network_loads_whoever_trained_it_and_in_whatever_version(recwarn):
-    weights = network().state_dict()
+def test_the_same_network_loads_whoever_trained_it_in_whatever_version_and_however_it_began(recwarn):
+    weights = network({"branch_init": "he_each"}).state_dict()
     weights._metadata[""][KEY] |= {"version": "99.0", "trainer": "nnUNetTrainerECCaM_300epochs"}
     network().load_state_dict(weights)
     assert not recwarn.list

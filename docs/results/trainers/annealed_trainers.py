@@ -4,6 +4,9 @@ nnU-Net lowers its learning rate once an epoch, and its shortened trainers keep 
 learning rate of 0.0023, where a thousand end at 0.00002, so a short training is cut off amid large steps. Here the same
 1250 steps are 25 epochs of 50, which end at 0.0006; longer trainings are 100 of 50, and 40 of 90 on a GPU. Nothing else
 differs. nnU-Net finds these trainers where ``nnUNet_extTrainer`` names their folder.
+
+When these were trained, each kernel of EC began as a layer of its own (``EACH``), which was the default then. Trainers
+that begin as ``nnUNetTrainerECCaM`` does now, as one kernel, have names that end in ``_hs``: see ``choice_trainers``.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from torch import Tensor, nn
 
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
+
+EACH = {"branch_init": "he_each"}
 
 
 class Annealed(nnUNetTrainer):
@@ -33,8 +38,14 @@ class nnUNetTrainer_25x50(Annealed):
     """nnU-Net's own network."""
 
 
-class nnUNetTrainerECCaM_25x50(Annealed, nnUNetTrainerECCaM):
-    """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it."""
+class Begun(nnUNetTrainerECCaM):
+    """EC-CaM-UNet as ``nnUNetTrainerECCaM`` had it then."""
+
+    network_switches = EACH
+
+
+class nnUNetTrainerECCaM_25x50(Annealed, Begun):
+    """EC-CaM-UNet."""
 
 
 class nnUNetTrainer_25x50_lr2(nnUNetTrainer_25x50):
@@ -60,14 +71,18 @@ class nnUNetTrainer_30x40(Annealed):
     length = (30, 40, 5)
 
 
+class nnUNetTrainerECCaM_30x40(nnUNetTrainer_30x40, Begun):
+    """EC-CaM-UNet, for 1200 steps."""
+
+
 class nnUNetTrainer_40x90(Annealed):
     """nnU-Net's own network, on a GPU."""
 
     length = (40, 90, 2)
 
 
-class nnUNetTrainerECCaM_40x90(nnUNetTrainer_40x90, nnUNetTrainerECCaM):
-    """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it, on a GPU."""
+class nnUNetTrainerECCaM_40x90(nnUNetTrainer_40x90, Begun):
+    """EC-CaM-UNet, on a GPU."""
 
 
 class nnUNetTrainer_100x50(Annealed):
@@ -76,14 +91,14 @@ class nnUNetTrainer_100x50(Annealed):
     length = (100, 50, 5)
 
 
-class nnUNetTrainerECCaM_100x50(nnUNetTrainer_100x50, nnUNetTrainerECCaM):
-    """EC-CaM-UNet as ``nnUNetTrainerECCaM`` has it, for 5000 steps."""
+class nnUNetTrainerECCaM_100x50(nnUNetTrainer_100x50, Begun):
+    """EC-CaM-UNet, for 5000 steps."""
 
 
 class nnUNetTrainerECCaM_25x50_EC(nnUNetTrainerECCaM_25x50):
     """EC without CoAG-MuSFu."""
 
-    network_switches = {"channel_correlation": False, "spatial_correlation": False, "multi_scale": False}
+    network_switches = {**EACH, "channel_correlation": False, "spatial_correlation": False, "multi_scale": False}
 
 
 class nnUNetTrainerECCaM_25x50_CaM(nnUNetTrainerECCaM_25x50):

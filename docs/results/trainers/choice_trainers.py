@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from annealed_trainers import (
     nnUNetTrainer_25x50_lr2,
-    nnUNetTrainer_30x40,
     nnUNetTrainerECCaM_25x50,
     nnUNetTrainerECCaM_25x50_CaM,
     nnUNetTrainerECCaM_25x50_EC,
+    nnUNetTrainerECCaM_30x40,
 )
-
-from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
 
 HE_SUM = {"branch_init": "he_sum"}
 SCALE = {"branch_form": "scale", **HE_SUM}
@@ -99,13 +97,13 @@ class nnUNetTrainerECCaM_25x50_r_hs(nnUNetTrainerECCaM_25x50):
     network_switches = {**HE_SUM, **RESIDUAL}
 
 
-class nnUNetTrainerECCaM_30x40_16r(nnUNetTrainer_30x40, nnUNetTrainerECCaM):
-    """The module at 1/16 of the image, added to its input, for 1200 steps."""
+class nnUNetTrainerECCaM_30x40_hs(nnUNetTrainerECCaM_30x40):
+    """The same for 1200 steps: ``nnUNetTrainerECCaM`` as it is now."""
 
-    network_switches = AT_16
+    network_switches = HE_SUM
 
 
-class nnUNetTrainerECCaM_30x40_16r_hs(nnUNetTrainerECCaM_30x40_16r):
-    """The same, with enhanced kernels that begin as one kernel of nnU-Net's."""
+class nnUNetTrainerECCaM_30x40_16r_hs(nnUNetTrainerECCaM_30x40):
+    """The same, with the module at 1/16 of the image, added to its input."""
 
     network_switches = {**HE_SUM, **AT_16}
