@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -109,18 +110,20 @@ def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimens
     assert by_position["he_each"][(1,) * dimension] > 3 * by_position["he_each"][(0,) * dimension]
 
 
+def choice_of(form: str) -> dict[str, Any]:
+    return {"norm_per_branch": True} if form == "norm_per_branch" else {"branch_form": form}
+
+
 @pytest.mark.parametrize("form", ["norm_per_branch", *BRANCH_FORMS])
 def test_it_begins_as_one_kernel_unless_each_branch_has_the_plans_norm(form):
-    choice = {"norm_per_branch": True} if form == "norm_per_branch" else {"branch_form": form}
-    made = EnhancedConvolution(1, 1, [3, 3], [1, 1], OPS[2], **choice)
+    made = EnhancedConvolution(1, 1, [3, 3], [1, 1], OPS[2], **choice_of(form))
     assert made.branch_init == ("he_each" if form == "norm_per_branch" else "he_sum")
 
 
 @pytest.mark.parametrize("form", ["norm_per_branch", *BRANCH_FORMS])
 def test_the_kernel_that_inference_keeps_follows_every_change(form):
-    choice = {"norm_per_branch": True} if form == "norm_per_branch" else {"branch_form": form}
     ops = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, nonlin=nn.ReLU)
-    block, other = (EnhancedConvolution(3, 4, [3, 3], [1, 1], ops, **choice) for _ in range(2))
+    block, other = (EnhancedConvolution(3, 4, [3, 3], [1, 1], ops, **choice_of(form)) for _ in range(2))
     features = torch.randn(2, 3, 6, 5)
 
     def is_its_own(kept_by) -> torch.Tensor:

@@ -12,6 +12,7 @@ from annealed_trainers import (
     nnUNetTrainerECCaM_25x50_CaM,
     nnUNetTrainerECCaM_25x50_EC,
     nnUNetTrainerECCaM_30x40,
+    nnUNetTrainerECCaM_100x50,
 )
 
 HE_SUM = {"branch_init": "he_sum"}
@@ -97,13 +98,25 @@ class nnUNetTrainerECCaM_25x50_r_hs(nnUNetTrainerECCaM_25x50):
     network_switches = {**HE_SUM, **RESIDUAL}
 
 
-class nnUNetTrainerECCaM_30x40_hs(nnUNetTrainerECCaM_30x40):
-    """The same for 1200 steps: ``nnUNetTrainerECCaM`` as it is now."""
+class nnUNetTrainerECCaM_100x50_hs(nnUNetTrainerECCaM_100x50):
+    """EC-CaM-UNet as it is now, for 5000 steps."""
 
     network_switches = HE_SUM
 
 
-class nnUNetTrainerECCaM_30x40_16r_hs(nnUNetTrainerECCaM_30x40):
-    """The same, with the module at 1/16 of the image, added to its input."""
+class nnUNetTrainerECCaM_30x40_hs(nnUNetTrainerECCaM_30x40):
+    """EC-CaM-UNet as it is now, for 1200 steps."""
+
+    network_switches = HE_SUM
+
+
+class nnUNetTrainerECCaM_30x40_16r(nnUNetTrainerECCaM_30x40):
+    """The module at 1/16 of the image, added to its input, for 1200 steps."""
+
+    network_switches = {**nnUNetTrainerECCaM_30x40.network_switches, **AT_16}
+
+
+class nnUNetTrainerECCaM_30x40_16r_hs(nnUNetTrainerECCaM_30x40_16r):
+    """The same, with enhanced kernels that begin as one kernel of nnU-Net's."""
 
     network_switches = {**HE_SUM, **AT_16}
