@@ -96,8 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     anew = ["--forceall"] if arguments.restart else []
     code = run_snakemake(SNAKEFILE, work, ["--cores", "all", "--quiet", "host", "reason", *anew], variables)
     if code:
-        advice = "Run the same command again to go on from here, or with --restart to begin anew."
-        print(f"\n{advice}", file=sys.stderr)
+        print("\nRun the same command again to go on from here, or with --restart to begin anew.", file=sys.stderr)
         if code == 130:
             raise KeyboardInterrupt
         raise UserError("a command has failed; see above")
