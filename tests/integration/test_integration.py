@@ -77,7 +77,7 @@ class Size(NamedTuple):
 
 
 SMALL = Size("nnUNetTrainerECCaMSmoke", 6, 2, 1, 8, 0)
-FULL = Size("nnUNetTrainerECCaMIntegration", 20, 5, 5, 2, 0.3)
+FULL = Size("nnUNetTrainerECCaMIntegration", 20, 5, 5, 4, 0.3)
 
 
 @dataclass(frozen=True)
