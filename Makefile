@@ -59,9 +59,9 @@ demo: install
 
 test: lint pytest
 
-# Two processes, each file of tests in one of them.
+# Three processes on two cores, since some tests wait for others; each file of tests in one of them.
 pytest: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-quick: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
