@@ -73,12 +73,13 @@ class Case(NamedTuple):
 def generate_case(seed: int, number: int) -> Case:
     """Generate one case; the same ``seed`` and ``number`` give the same case, whatever else is generated.
 
-    Sizes are 84-109 x 84-109 x 19-29 voxels, spacings 1.16-1.36 mm within and 2.8-3.7 mm between slices.
+    Sizes are 90-105 x 90-105 x 20-28 voxels, spacings 1.16-1.36 mm within and 2.8-3.7 mm between slices.
     """
     rng = np.random.default_rng([seed, number])
     in_plane, between = round(rng.uniform(1.16, 1.36), 3), round(rng.uniform(2.8, 3.7), 2)
     spacing = np.array((in_plane, in_plane, between))
-    size = tuple(int(n) for n in np.round(rng.uniform((114, 114, 72), (126, 126, 80)) / spacing))
+    drawn = np.round(rng.uniform((114, 114, 72), (126, 126, 80)) / spacing)
+    size = tuple(int(n) for n in np.clip(drawn, (90, 90, 20), (105, 105, 28)))
 
     def field(smooth_mm: float) -> Array:
         """Draw smooth noise with a standard deviation of 1."""
@@ -148,8 +149,11 @@ def write_phantom(folder: Path, labelled: int, unlabelled: int, seed: int) -> No
 
 
 def _save(voxels: npt.NDArray[Any], spacing: tuple[float, float, float], target: Path) -> None:
-    image = nibabel.Nifti1Image(voxels, np.diag((*spacing, 1.0)))
-    image.header.set_xyzt_units("mm")
+    """Save (x, y, z) as NIfTI, with the header's codes of the real download."""
+    image = nibabel.Nifti1Image(voxels, None)
+    image.header.set_zooms(spacing)
+    image.set_sform(np.diag((*spacing, 1.0)), code="aligned")
+    image.set_qform(None, code="unknown")
     nibabel.save(image, target)
 
 

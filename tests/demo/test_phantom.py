@@ -31,8 +31,8 @@ def test_seed_and_number_make_a_patient(cases):
 
 def test_sizes_and_spacings_make_nnunet_slice_axially(cases):
     for case in cases:
-        assert all(84 <= n <= 109 for n in case.image.shape[:2])
-        assert 19 <= case.image.shape[2] <= 29
+        assert all(90 <= n <= 105 for n in case.image.shape[:2])
+        assert 20 <= case.image.shape[2] <= 28
         assert 1.0 <= case.spacing[0] == case.spacing[1] <= 1.4
         assert 2.5 <= case.spacing[2] <= 4.0
         assert case.label.shape == case.image.shape
@@ -77,7 +77,8 @@ def test_the_folder_is_laid_out_as_an_msd_download_whose_files_hold_the_cases(tm
     case = generate_case(5, 2)
     image = nibabel.load(tmp_path / "imagesTr" / two)
     np.testing.assert_array_equal(np.asanyarray(image.dataobj), case.image)
-    assert nibabel.aff2axcodes(image.affine) == ("R", "A", "S")
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (2, 0)
+    assert nibabel.aff2axcodes(image.header.get_sform()) == ("R", "A", "S")
     label, read = (sitk.ReadImage(str(tmp_path / part / two)) for part in ("labelsTr", "imagesTr"))
     np.testing.assert_allclose(read.GetSpacing(), case.spacing, rtol=1e-6)
     np.testing.assert_allclose(label.GetOrigin(), read.GetOrigin())

@@ -71,10 +71,8 @@ class nnUNetTrainer_30x40(Annealed):
     length = (30, 40, 5)
 
 
-class nnUNetTrainer_30x40_lr2(nnUNetTrainer_25x50_lr2):
+class nnUNetTrainer_30x40_lr2(nnUNetTrainer_25x50_lr2, nnUNetTrainer_30x40):
     """nnU-Net's own network at twice the learning rate, for 1200 steps."""
-
-    length = (30, 40, 5)
 
 
 class nnUNetTrainerECCaM_30x40(nnUNetTrainer_30x40, Begun):
@@ -93,12 +91,6 @@ class nnUNetTrainerECCaM_40x90(nnUNetTrainer_40x90, Begun):
 
 class nnUNetTrainer_100x50(Annealed):
     """nnU-Net's own network, for 5000 steps."""
-
-    length = (100, 50, 5)
-
-
-class nnUNetTrainer_100x50_lr2(nnUNetTrainer_25x50_lr2):
-    """nnU-Net's own network at twice the learning rate, for 5000 steps."""
 
     length = (100, 50, 5)
 
