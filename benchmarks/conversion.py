@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -20,12 +21,12 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
 
-from benchmarks.measuring import command_usage
+from benchmarks.measuring import command_usage, markdown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,17 +37,11 @@ GZIP = 31
 LEVEL = 1
 """The compression that the converters write with."""
 
+Row = tuple[str, float, float, float]
+"""A command's name, seconds, largest process's peak memory in MB, and the bound of its seconds."""
+
 AXIAL = np.diag([-0.8, -0.8, 2.5, 1.0])
 NNUNETS = "from nnunetv2.dataset_conversion.convert_MSD_dataset import entry_point; entry_point()"
-
-
-class Row(NamedTuple):
-    """One command: seconds, and the largest process's peak memory in MB."""
-
-    name: str
-    seconds: float
-    peak: float
-    bound: float
 
 
 def made_up(size: tuple[int, int, int], seed: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
@@ -156,7 +151,7 @@ def measure(folder: Path, cases: int, size: tuple[int, int, int], processes: int
         ("KiTS19", [*ours, "kits19", str(folder / "kits19"), *rest], inflate + deflate),
         ("TCIA Pancreas-CT (DICOM)", [*ours, "tcia-pancreas", str(folder / "tcia"), *rest], deflate),
     ]
-    return [Row(name, *timed(words, folder), bound) for name, words, bound in jobs]
+    return [(name, *timed(words, folder), bound) for name, words, bound in jobs]
 
 
 def main() -> None:
@@ -167,13 +162,14 @@ def main() -> None:
     parser.add_argument("-np", type=int, default=2, dest="processes")
     arguments = parser.parse_args()
     size = (arguments.size[0], arguments.size[1], arguments.size[2])
-    megabytes = 2e-6 * float(np.prod(size)) * arguments.cases
+    megabytes = 2e-6 * math.prod(size) * arguments.cases
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder), arguments.cases, size, arguments.processes)
+        found = measure(Path(folder), arguments.cases, size, arguments.processes)
     print(f"{arguments.cases} cases of {size}, {megabytes:.0f} MB of voxels, {arguments.processes} processes\n")
-    print("| | s | MB/s | peak MB of a process | zlib alone, s |\n| --- | --- | --- | --- | --- |")
-    for row in rows:
-        print(f"| {row.name} | {row.seconds:.1f} | {megabytes / row.seconds:.0f} | {row.peak:.0f} | {row.bound:.1f} |")
+    print(markdown([
+        {"": name, "s": f"{seconds:.1f}", "MB/s": f"{megabytes / seconds:.0f}", "peak MB of a process": f"{peak:.0f}",
+         "zlib alone, s": f"{bound:.1f}"} for name, seconds, peak, bound in found
+    ]))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ trace of the step is written beside the table.
 from __future__ import annotations
 
 import argparse
-import csv
 import gc
 import json
 import os
@@ -28,30 +27,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import torch
-from torch import nn
 
 from benchmarks.measuring import (
     Job,
     command_usage,
     forward_job,
     interleaved_seconds,
+    markdown,
     median_ratio,
-    peak_bytes,
     step_job,
+    step_peak,
 )
-from benchmarks.model_folder import build, made_up_plans, unet_architecture
+from benchmarks.model_folder import PAIRS, pair
 from benchmarks.prediction import compare, write_made_up_model
 
 FIELDS = ("row", "what", "ours", "nnunet", "unit", "ratio", "goal", "met", "note")
 """Columns; ``ratio`` is ours over nnU-Net's, for speed-ups nnU-Net's over ours."""
 
-PAIRS: dict[str, tuple[str, dict[str, Any], dict[str, float]]] = {
-    "practical": ("nnUNetTrainerECCaM", {}, {"inference": 1.00, "step": 1.03, "memory": 1.05}),
-    "paper": ("nnUNetTrainerECCaMPaper", {"norm": "batch"}, {"inference": 1.05, "step": 1.25}),
-    "residual": ("nnUNetTrainerECCaM", {"residual": True}, {"inference": 1.00, "step": 1.03, "memory": 1.05}),
+GOALS: dict[str, dict[str, float]] = {
+    "practical": {"inference": 1.00, "step": 1.03, "memory": 1.05},
+    "paper": {"inference": 1.05, "step": 1.25},
+    "residual": {"inference": 1.00, "step": 1.03, "memory": 1.05},
 }
-"""Our trainer, what its plan has beside nnU-Net's own, and the goals; nnU-Net's network is built of the same plan."""
+"""The goals of each kind of network, as ratios to nnU-Net's own of the same plan."""
 
 EPOCH_TRAINERS = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -148,39 +148,27 @@ class Run:
             faster = row["unit"] == "cases/s"
             row["met"] = row["ratio"] >= row["goal"] if faster else row["ratio"] <= row["goal"]
         self.rows.append(row)
-        self.note(" | ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-        with (self.folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        self.note(" | ".join(map(_text, row.values())))
+        pandas.DataFrame(self.rows).to_csv(self.folder / "rows.csv", index=False)
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
         content = {"device": name, "torch": torch.__version__, "python": sys.version, "rows": self.rows}
         (self.folder / "rows.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     def table(self) -> str:
         """Lay the rows out in Markdown."""
-        lines = ["| " + " | ".join(FIELDS) + " |", "|" + " --- |" * len(FIELDS)]
-        for row in self.rows:
-            cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
-            lines.append("| " + " | ".join(cells) + " |")
-        return "\n".join(lines)
+        return markdown([{name: _text(value) for name, value in row.items()} for row in self.rows])
 
 
-def pair_of(run: Run, plan: Plan, kind: str) -> tuple[nn.Module, nn.Module]:
-    """Build our network and nnU-Net's of the same plan, with deep supervision."""
-    trainer, more, _ = PAIRS[kind]
-    architecture = unet_architecture(plan.widths, plan.strides, **more)
-    described = made_up_plans(architecture, plan.patch, [1.0] * len(plan.patch))
-    ours, nnunets = (build(name, *described, True).to(run.device) for name in (trainer, "nnUNetTrainer"))
-    return ours, nnunets
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def network_rows(run: Run, plan_name: str, kind: str, compiled: bool) -> Iterator[Row]:
     """Training step, its peak memory, and inference; compiled also how long that took, and graph breaks."""
     from torch._dynamo.utils import counters
 
-    plan, goals = run.plans[plan_name], PAIRS[kind][2]
-    networks: tuple[Any, ...] = pair_of(run, plan, kind)
+    plan, goals = run.plans[plan_name], GOALS[kind]
+    networks: list[Any] = [each.to(run.device) for each in pair(kind, plan.widths, plan.strides, plan.patch)]
     image = torch.randn(plan.batch, 1, *plan.patch, device=run.device)
     amp = run.device.type == "cuda"
     called: list[Any] = list(networks)
@@ -208,23 +196,13 @@ def network_rows(run: Run, plan_name: str, kind: str, compiled: bool) -> Iterato
             _trace(run, f"{kind} {plan_name} {part}{' compiled' if compiled else ''}", jobs[0])
         if compiled:
             yield _pair(f"{what}: compiling the {part}", first, "s", first[0] / first[1])
-            yield {
-                "what": f"{what}: graph breaks of the {part}",
-                "ours": breaks[0],
-                "nnunet": breaks[1],
-                "unit": "breaks",
-            }
+            yield _pair(f"{what}: graph breaks of the {part}", breaks, "breaks", "")
         if part == "step":
-            peaks = []
-            for network, job in zip(networks, jobs, strict=True):
-                network.zero_grad(set_to_none=True)
-                weights = sum(p.numel() * p.element_size() for p in network.parameters())
-                peaks.append((peak_bytes(job, run.device) + weights) / 2**20)
-                network.zero_grad(set_to_none=True)
+            peaks = [step_peak(*each, run.device) / 2**20 for each in zip(networks, jobs, strict=True)]
             yield _pair(f"{what}: memory of a step", peaks, "MiB", peaks[0] / peaks[1], goals.get("memory", ""))
 
 
-def _pair(what: str, values: Sequence[float], unit: str, ratio: float, goal: float | str = "") -> Row:
+def _pair(what: str, values: Sequence[float], unit: str, ratio: float | str, goal: float | str = "") -> Row:
     ours, nnunet = values
     return {"what": what, "ours": ours, "nnunet": nnunet, "unit": unit, "ratio": ratio, "goal": goal}
 
@@ -260,9 +238,9 @@ def prediction_rows(run: Run, kind: str) -> Iterator[Row]:
         file = images / f"case_{number:04d}_0000{'.png' if slices else '.nii.gz'}"
         sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
     workers = ("-npp", "0", "-nps", "0") if run.tiny else ()
-    found = compare(folder / "results", images, run.device.type, options=workers)
-    nnunet, ours = (len(list(images.iterdir())) / usage[0].seconds for usage in found.usage.values())
-    note = f"{found.different:.1e} of the voxels differ; seconds from start to end of the commands"
+    usage, differing = compare(folder / "results", images, run.device.type, options=workers)
+    nnunet, ours = (cases / runs[0].seconds for runs in usage.values())
+    note = f"{differing:.1e} of the voxels differ; seconds from start to end of the commands"
     what = f"{cases} {'slices' if slices else 'volumes'} of {'x'.join(map(str, size))}, mirrored"
     yield {**_pair(what, (ours, nnunet), "cases/s", ours / nnunet, 5 if slices else 3), "note": note}
 
@@ -303,9 +281,7 @@ def training_rows(run: Run) -> Iterator[Row]:
         (line,) = [line for line in log.read_text().splitlines() if "Epoch time" in line]
         seconds.append(float(line.split("Epoch time:")[1].split()[0]))
     batch = plans["configurations"]["2d"]["batch_size"]
-    yield _pair(
-        f"nnU-Net's first epoch, {size}x{size}, batch {batch}", seconds, "s", seconds[0] / seconds[1]
-    )
+    yield _pair(f"nnU-Net's first epoch, {size}x{size}, batch {batch}", seconds, "s", seconds[0] / seconds[1])
 
 
 def _write_training_data(folder: Path, size: int) -> None:
@@ -320,9 +296,7 @@ def _write_training_data(folder: Path, size: int) -> None:
         label = (distance < (size / 6) ** 2).astype(np.uint8)
         image = np.clip(rng.normal(80, 20, label.shape) + 60 * label, 1, 255).astype(np.uint8)
         sitk.WriteImage(sitk.GetImageFromArray(image), str(folder / "imagesTr" / f"case_{number:03d}_0000.png"))
-        sitk.WriteImage(
-            sitk.GetImageFromArray(label.astype(np.uint8)), str(folder / "labelsTr" / f"case_{number:03d}.png")
-        )
+        sitk.WriteImage(sitk.GetImageFromArray(label), str(folder / "labelsTr" / f"case_{number:03d}.png"))
     description = {"channel_names": {"0": "grey"}, "labels": {"background": 0, "disc": 1}, "numTraining": 20,
                    "file_ending": ".png"}  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")

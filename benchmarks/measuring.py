@@ -1,19 +1,16 @@
-"""What a network costs: seconds, memory, multiply-adds.
-
-Shared by the other scripts of this folder.
-"""
+"""What a network or a command costs, in seconds, memory and multiply-adds, and tables of it, for the other scripts."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -24,27 +21,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 Job = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one network costs on one batch.
-
-    Args:
-        parameters: number of parameters.
-        gflops: multiply-adds of a forward pass, in 1e9, as the sum of its convolutions and products.
-        forward_seconds: median of a forward pass in eval mode without gradients.
-        step_seconds: median of forward, loss, backward in training mode.
-        memory_bytes: of a training step, by :func:`training_memory`.
-        peak_bytes: the most that is allocated at once in a training step, with the parameters.
-    """
-
-    parameters: int
-    gflops: float
-    forward_seconds: float
-    step_seconds: float
-    memory_bytes: int
-    peak_bytes: int
 
 
 class Usage(NamedTuple):
@@ -146,18 +122,13 @@ def step_job(network: nn.Module, image: Tensor, amp: bool) -> Job:
     return job
 
 
-def training_memory(network: nn.Module, image: Tensor, amp: bool) -> int:
+def training_memory(network: nn.Module, image: Tensor) -> int:
     """Give the memory of a training step, in bytes.
 
-    On a GPU it is the peak, with the parameters. On a CPU it is what autograd keeps for the backward pass, each
-    storage counted once, with parameters and gradients; :func:`peak_bytes` gives the peak there too.
+    It is what autograd keeps for the backward pass, each storage counted once, with parameters and gradients;
+    :func:`step_peak` gives the most that is allocated at once.
     """
     parameters = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in network.parameters()}
-    if image.device.type == "cuda":
-        step = step_job(network, image, amp)
-        step()
-        network.zero_grad(set_to_none=True)
-        return peak_bytes(step, image.device) + sum(parameters.values())
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -171,6 +142,14 @@ def training_memory(network: nn.Module, image: Tensor, amp: bool) -> int:
         activations = {pointer: size for pointer, size in kept.items() if pointer not in parameters}
     del outputs
     return sum(activations.values()) + 2 * sum(parameters.values())
+
+
+def step_peak(network: nn.Module, step: Job, device: torch.device) -> int:
+    """Give the most that is allocated at once in a training step, with the parameters, in bytes."""
+    network.zero_grad(set_to_none=True)
+    peak = peak_bytes(step, device) + sum(p.numel() * p.element_size() for p in network.parameters())
+    network.zero_grad(set_to_none=True)
+    return peak
 
 
 def peak_bytes(job: Job, device: torch.device) -> int:
@@ -201,3 +180,11 @@ def forward_gflops(network: nn.Module, image: Tensor) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     return float(counter.get_total_flops()) / 2 / 1e9
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Lay rows of the same columns out as a Markdown table; numbers stand to the right."""
+    headers = list(rows[0]) if rows else []
+    numeric = [all(re.fullmatch(r"[-+.e\d]*", row[header]) for row in rows) for header in headers]
+    lines = [headers, ["---:" if right else "---" for right in numeric], *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

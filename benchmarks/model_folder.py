@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +58,30 @@ def unet_architecture(
     }
 
 
+PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
+    "practical": ("nnUNetTrainerECCaM", {}),
+    "paper": ("nnUNetTrainerECCaMPaper", {"norm": "batch"}),
+    "residual": ("nnUNetTrainerECCaM", {"residual": True}),
+}
+"""This package's trainer of each kind of network, and what its plan has beside nnU-Net's own."""
+
+
+def pair(
+    kind: str, widths: Sequence[int], strides: Sequence[Sequence[int]], patch_size: Sequence[int], classes: int = 3
+) -> tuple[nn.Module, nn.Module]:
+    """Build this package's network of a kind and nnU-Net's of the same plan, with deep supervision."""
+    trainer, more = PAIRS[kind]
+    architecture = unet_architecture(widths, strides, **more)
+    described = made_up_plans(architecture, patch_size, [1.0] * len(patch_size))
+    ours, nnunets = (build(name, *described, True, classes) for name in (trainer, "nnUNetTrainer"))
+    return ours, nnunets
+
+
+def halving(stages: int, axes: int) -> list[list[int]]:
+    """Give the strides of a network that halves every axis between its stages."""
+    return [[1] * axes] + [[2] * axes] * (stages - 1)
+
+
 def made_up_plans(
     architecture: dict[str, Any],
     patch_size: Sequence[int],
@@ -106,13 +132,16 @@ def made_up_plans(
     return name, plans, dataset
 
 
-def build(trainer: str, name: str, plans: dict[str, Any], dataset: dict[str, Any], supervised: bool) -> nn.Module:
+def build(
+    trainer: str, name: str, plans: dict[str, Any], dataset: dict[str, Any], supervised: bool, classes: int = 3
+) -> nn.Module:
     """Build a trainer's network for a configuration, with or without deep supervision."""
     manager = PlansManager(plans)
     configuration = manager.get_configuration(name)
     channels = determine_num_input_channels(manager, configuration, dataset)
-    kind = recursive_find_trainer_class_by_name(trainer)
-    network: nn.Module = kind.build_network_architecture(manager, configuration, channels, 3, supervised)
+    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints where it searches
+        kind = recursive_find_trainer_class_by_name(trainer)
+    network: nn.Module = kind.build_network_architecture(manager, configuration, channels, classes, supervised)
     return network
 
 

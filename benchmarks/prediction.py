@@ -18,13 +18,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks.measuring import Usage, command_usage, median_ratio
-from benchmarks.model_folder import unet_architecture, write_model
+from benchmarks.measuring import Usage, command_usage, markdown, median_ratio
+from benchmarks.model_folder import halving, unet_architecture, write_model
 
 NNUNETS = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point; predict_entry_point()"
 COMMANDS = {
@@ -34,23 +33,9 @@ COMMANDS = {
 """As modules, since a machine on which nothing is installed has no commands."""
 
 
-class Compared(NamedTuple):
-    """Two commands on the same images.
-
-    Attributes:
-        cases: how many.
-        usage: of each run, by command.
-        different: voxels that differ, of all.
-    """
-
-    cases: int
-    usage: dict[str, list[Usage]]
-    different: float
-
-
 def compare(
-    results: Path, images: Path, device: str, rounds: int = 1, options: Sequence[str] = (), fold: str = "0"
-) -> Compared:
+    results: Path, images: Path, device: str, rounds: int = 1, options: Sequence[str] = ()
+) -> tuple[dict[str, list[Usage]], float]:
     """Predict a folder with both commands in turn.
 
     Args:
@@ -59,7 +44,9 @@ def compare(
         device: ``cpu`` or ``cuda``.
         rounds: of both commands.
         options: more words of both commands.
-        fold: which weights.
+
+    Returns:
+        the usage of each run, by command; and the share of voxels that differ.
 
     Raises:
         RuntimeError: a command failed.
@@ -75,10 +62,10 @@ def compare(
         for name, program in COMMANDS.items():
             shutil.rmtree(outputs[name], ignore_errors=True)
             words = [*program, "-i", str(images), "-o", str(outputs[name]),
-                     "-d", "999", "-c", configuration, "-tr", trainer, "-p", plans, "-f", fold, "-device", device,
+                     "-d", "999", "-c", configuration, "-tr", trainer, "-p", plans, "-f", "0", "-device", device,
                      "--disable_progress_bar", *options]  # fmt: skip
             usage[name].append(command_usage(words, environment))
-    return Compared(len(list(images.iterdir())), usage, different(*outputs.values()))
+    return usage, different(*outputs.values())
 
 
 def different(first: Path, second: Path) -> float:
@@ -99,13 +86,11 @@ def different(first: Path, second: Path) -> float:
     return unequal / total
 
 
-def write_made_up_model(results: Path, widths: Sequence[int], patch: Sequence[int], ending: str, **more: Any) -> Path:
+def write_made_up_model(results: Path, widths: Sequence[int], patch: Sequence[int], ending: str) -> Path:
     """Write a model of nnU-Net's U-Net, halved between stages, into a folder of results."""
-    strides = [[1] * len(patch)] + [[2] * len(patch)] * (len(widths) - 1)
-    name = f"{more.get('trainer', 'nnUNetTrainer')}__nnUNetPlans__{'2d' if len(patch) == 2 else '3d_fullres'}"
-    spacing = [1.0] * len(patch)
-    architecture = unet_architecture(widths, strides)
-    return write_model(results / "Dataset999_MadeUp" / name, architecture, patch, spacing, file_ending=ending, **more)
+    folder = results / "Dataset999_MadeUp" / f"nnUNetTrainer__nnUNetPlans__{'2d' if len(patch) == 2 else '3d_fullres'}"
+    architecture = unet_architecture(widths, halving(len(widths), len(patch)))
+    return write_model(folder, architecture, patch, [1.0] * len(patch), file_ending=ending)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,15 +111,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         images.mkdir()
         for number in range(arguments.cases):
             shutil.copy(files[number % len(files)], images / f"case_{number:04d}_0000{ending}")
-        found = compare(results, images, arguments.device, arguments.rounds)
-    print(f"{found.cases} cases, widths {arguments.widths}, patch {arguments.patch}, {arguments.device}\n")
-    print("| command | s | s a case | of processors, s a case | peak MB of a process |")
-    print("| --- |" + " ---: |" * 4)
-    for name, usage in found.usage.items():
-        seconds, processor, peak = (statistics.median(values) for values in zip(*usage, strict=True))
-        print(f"| {name} | {seconds:.1f} | {seconds / found.cases:.3f} | {processor / found.cases:.3f} | {peak:.0f} |")
-    reference, ours = ([each.seconds for each in usage] for usage in found.usage.values())
-    print(f"\n{median_ratio(reference, ours):.1f} times as fast; {found.different:.2e} of the voxels differ")
+        usage, differing = compare(results, images, arguments.device, arguments.rounds)
+    print(f"{arguments.cases} cases, widths {arguments.widths}, patch {arguments.patch}, {arguments.device}\n")
+    rows = []
+    for name, runs in usage.items():
+        seconds, processor, peak = (statistics.median(values) for values in zip(*runs, strict=True))
+        rows.append({
+            "command": name, "s": f"{seconds:.1f}", "s a case": f"{seconds / arguments.cases:.3f}",
+            "of processors, s a case": f"{processor / arguments.cases:.3f}", "peak MB of a process": f"{peak:.0f}",
+        })  # fmt: skip
+    print(markdown(rows))
+    reference, ours = ([run.seconds for run in runs] for runs in usage.values())
+    print(f"\n{median_ratio(reference, ours):.1f} times as fast; {differing:.2e} of the voxels differ")
     return 0
 
 

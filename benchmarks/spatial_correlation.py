@@ -14,40 +14,22 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import product
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.measuring import Job, peak_bytes, synchronised_seconds
+from benchmarks.measuring import Job, markdown, peak_bytes, synchronised_seconds
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
 
 SIZES = ((16, 16), (32, 32), (64, 64), (128, 128), (8, 16, 16), (16, 16, 16), (32, 32, 32))
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class Measured(NamedTuple):
-    """What one call costs.
-
-    Attributes:
-        all_pairs_bytes: of S, if it were held.
-        forward_bytes: peak of a forward pass without gradients.
-        both_bytes: peak of a forward and a backward pass.
-        forward_seconds: median.
-        both_seconds: median.
-    """
-
-    all_pairs_bytes: int
-    forward_bytes: int
-    both_bytes: int
-    forward_seconds: float
-    both_seconds: float
-
-
 def measure(
     size: Sequence[int], channels: int, dtype: torch.dtype, device: torch.device, batch: int = 1, repeats: int = 3
-) -> Measured:
+) -> dict[str, float]:
     """Measure one size in one precision.
 
     Args:
@@ -57,6 +39,10 @@ def measure(
         device: where.
         batch: samples.
         repeats: timed calls, after one that is not.
+
+    Returns:
+        MiB of S, if it were held, and of the peaks of a forward pass without gradients and of both passes; the median
+        milliseconds of these.
     """
     block = SpatialCorrelation()
     features, values = (torch.randn(batch, channels, *size, device=device).to(dtype).requires_grad_() for _ in range(2))
@@ -73,30 +59,10 @@ def measure(
     def median_seconds(job: Job) -> float:
         return statistics.median([synchronised_seconds(job, device) for _ in range(1 + repeats)][1:])
 
-    return Measured(
-        batch * math.prod(size) ** 2 * features.element_size(),
-        peak_bytes(forward, device),
-        peak_bytes(both, device),
-        median_seconds(forward),
-        median_seconds(both),
-    )
-
-
-def table(rows: Sequence[tuple[Sequence[int], str, Measured]]) -> str:
-    """Lay the measurements out as a Markdown table."""
-    lines = [
-        "| map | positions | precision | S alone, MiB | forward, MiB | forward and backward, MiB "
-        "| forward, ms | forward and backward, ms |",
-        "| --- | ---: | --- |" + " ---: |" * 5,
-    ]
-    for size, precision, found in rows:
-        memory = (found.all_pairs_bytes, found.forward_bytes, found.both_bytes)
-        sizes = " | ".join(f"{n / 2**20:.1f}" for n in memory)
-        lines.append(
-            f"| {'x'.join(map(str, size))} | {math.prod(size)} | {precision} | {sizes} "
-            f"| {found.forward_seconds * 1e3:.1f} | {found.both_seconds * 1e3:.1f} |"
-        )
-    return "\n".join(lines)
+    calls: dict[str, Job] = {"forward": forward, "forward and backward": both}
+    found = {"S alone, MiB": batch * math.prod(size) ** 2 * features.element_size() / 2**20}
+    found |= {f"{name}, MiB": peak_bytes(job, device) / 2**20 for name, job in calls.items()}
+    return found | {f"{name}, ms": 1e3 * median_seconds(job) for name, job in calls.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,14 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in devices:
         device = torch.device(name)
         what = torch.cuda.get_device_name() if name == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        cases = [(size, precision) for size in sizes for precision in arguments.precisions]
-        rows = [
-            (size, precision, measure(size, arguments.channels, DTYPES[precision], device, arguments.batch,
-                                      arguments.repeats))
-            for size, precision in tqdm(cases, desc=name, file=sys.stderr)
-        ]  # fmt: skip
+        rows = []
+        for size, precision in tqdm(list(product(sizes, arguments.precisions)), desc=name, file=sys.stderr):
+            dtype = DTYPES[precision]
+            found = measure(size, arguments.channels, dtype, device, arguments.batch, arguments.repeats)
+            rows.append({"map": "x".join(map(str, size)), "positions": str(math.prod(size)), "precision": precision}
+                        | {header: f"{value:.1f}" for header, value in found.items()})  # fmt: skip
         print(f"\n{what}; torch {torch.__version__}; {arguments.channels} channels, batch {arguments.batch}\n")
-        print(table(rows))
+        print(markdown(rows))
     return 0
 
 

@@ -1,7 +1,7 @@
 """EC-CaM-UNet beside nnU-Net's own networks: tables of seconds, memory, parameters, multiply-adds.
 
-  make benchmark                                     on the CPU, and on a GPU if there is one
-  python -m benchmarks.speed --help    sizes, batch, repeats
+  make benchmark                       on the CPU, and on a GPU if there is one
+  python -m benchmarks.speed --help    sizes, batch, repeats, and which tables: --table systems is every compared system
 
 Every ratio is of two networks with the same stages, widths, patch, batch and norm, timed in turn in one run.
 docs/reference/speed.md says what was found.
@@ -12,77 +12,44 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-from torch import nn
 from tqdm import tqdm
 
 from benchmarks.measuring import (
-    Cost,
     forward_gflops,
     forward_job,
     interleaved_seconds,
+    markdown,
     median_ratio,
-    peak_bytes,
     step_job,
+    step_peak,
     training_memory,
 )
-from nnunetv2_eccam.architectures.eccam_unet import ATTENTION_STAGES, ECCaMUNet
+from benchmarks.model_folder import PAIRS, halving, pair, unet_architecture
+from nnunetv2_eccam.architectures.eccam_unet import ATTENTION_STAGES
+from nnunetv2_eccam.architectures.from_plans import build_network
 from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS
-from nnunetv2_eccam.blocks.multi_scale import dilations_for
+from nnunetv2_eccam.systems import SYSTEMS, System
 
-INSTANCE: dict[str, Any] = {"norm_op": nn.InstanceNorm2d, "nonlin": nn.LeakyReLU}
-BATCH: dict[str, Any] = {"norm_op": nn.BatchNorm2d, "nonlin": nn.ReLU}
-
+CLASSES = 2
 
 Rows = list[tuple[str, str, Any]]
 """Name, name of the network that it is compared with, and network, for each row."""
 
-BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)
-"""Residual blocks of each stage, in every preset of nnU-Net's."""
 
-
-def networks(widths: Sequence[int], patch: Sequence[int]) -> Rows:
-    """Give the networks of a plain plan."""
-    shared = _plain(widths)
-    bottleneck = [n // 2 ** (len(widths) - 1) for n in patch]
-    paper: dict[str, Any] = {
-        "norm_per_branch": True,
-        "downsampling": "max_pool",
-        "attention_scale": 1.0,
-        "dilations": [rate for rate in (6, 12, 18) if rate < max(bottleneck)] or [1],
-    }
-    return [
-        ("PlainConvUNet, instance norm", "", PlainConvUNet(1, **shared, **INSTANCE)),
-        (
-            "EC-CaM-UNet, practical",
-            "PlainConvUNet, instance norm",
-            ECCaMUNet(1, **shared, **INSTANCE, dilations=dilations_for(bottleneck)),
-        ),
-        ("PlainConvUNet, batch norm", "", PlainConvUNet(1, **shared, **BATCH)),
-        ("EC-CaM-UNet, paper", "PlainConvUNet, batch norm", ECCaMUNet(1, **shared, **BATCH, **paper)),
-    ]
-
-
-def residual_networks(widths: Sequence[int], patch: Sequence[int]) -> Rows:
-    """Give the networks of a residual plan, as nnU-Net's presets make it."""
-    stages = len(widths)
-    shared = _plain(widths) | {
-        "n_blocks_per_stage": BLOCKS[:stages],
-        "n_conv_per_stage_decoder": [1] * (stages - 1),
-        "n_conv_per_stage": None,
-    }
-    bottleneck = [n // 2 ** (stages - 1) for n in patch]
-    theirs = {name: value for name, value in shared.items() if name != "n_conv_per_stage"}
-    reference = "ResidualEncoderUNet"
-    ours = ECCaMUNet(1, **shared, **INSTANCE, dilations=dilations_for(bottleneck))
-    return [
-        (reference, "", ResidualEncoderUNet(1, **theirs, **INSTANCE)),
-        ("EC-CaM-UNet, residual", reference, ours),
-    ]
+def networks(widths: Sequence[int], patch: Sequence[int], kinds: Sequence[str] = ("practical", "paper")) -> Rows:
+    """Give the networks of some kinds of plans, each after nnU-Net's own of the same plan."""
+    rows: Rows = []
+    for kind in kinds:
+        ours, nnunets = pair(kind, widths, halving(len(widths), len(patch)), patch, CLASSES)
+        reference = f"{type(nnunets).__name__}, {PAIRS[kind][1].get('norm', 'instance')} norm"
+        rows += [(reference, "", nnunets), (f"EC-CaM-UNet, {kind}", reference, ours)]
+    return rows
 
 
 def choices(widths: Sequence[int], patch: Sequence[int]) -> Rows:
@@ -90,104 +57,73 @@ def choices(widths: Sequence[int], patch: Sequence[int]) -> Rows:
 
     The rates are those of each place, so a place needs as many stages as reach it: five for 1/16.
     """
-    shared, reference = _plain(widths), "PlainConvUNet"
-    sizes = [[n // 2**stage for n in patch] for stage in range(len(widths))]
-    rates: dict[str, Any] = {"dilations": {str(stage): dilations_for(size) for stage, size in enumerate(sizes)}}
-    rows: Rows = [(reference, "", PlainConvUNet(1, **shared, **INSTANCE))]
+    plan = unet_architecture(widths, halving(len(widths), len(patch)))
+    rows = networks(widths, patch, ("practical",))[:1]
     switched = {f"module at: {where}": {"attention_stages": where} for where in ATTENTION_STAGES}
     switched |= {f"EC: {form}": {"branch_form": form} for form in BRANCH_FORMS[1:]}
     for name, switches in switched.items():
-        arguments: dict[str, Any] = {**shared, **INSTANCE, **rates, **switches}
-        rows.append((name, reference, ECCaMUNet(1, **arguments)))
+        rows.append((name, rows[0][0], build_network(plan, patch, 1, CLASSES, True, switches)))
     return rows
 
 
-TABLES = {"plain": networks, "residual": residual_networks, "choices": choices}
+def systems(widths: Sequence[int], patch: Sequence[int]) -> Rows:
+    """Give every system that the paper compares; those that share a network stand in one row."""
+    plan = unet_architecture(widths, halving(len(widths), len(patch)))
+    shared: dict[tuple[Any, ...], list[System]] = defaultdict(list)
+    for each in sorted(SYSTEMS, key=lambda each: each.name != "UNet"):  # the reference first
+        shared[each.network, each.side_outputs, *sorted(each.switches.items())].append(each)
+    rows: Rows = []
+    for one, *others in shared.values():
+        network = build_network(plan, patch, 1, CLASSES, one.side_outputs, one.switches, one.network)
+        rows.append(("; ".join(each.title for each in (one, *others)), rows[0][0] if rows else "", network))
+    return rows
 
 
-def _plain(widths: Sequence[int]) -> dict[str, Any]:
-    return {
-        "n_stages": len(widths),
-        "features_per_stage": list(widths),
-        "conv_op": nn.Conv2d,
-        "kernel_sizes": [[3, 3]] * len(widths),
-        "strides": [[1, 1]] + [[2, 2]] * (len(widths) - 1),
-        "n_conv_per_stage": [2] * len(widths),
-        "num_classes": 2,
-        "n_conv_per_stage_decoder": [2] * (len(widths) - 1),
-        "conv_bias": True,
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "nonlin_kwargs": {"inplace": True},
-    }
+TABLES: dict[str, Callable[[Sequence[int], Sequence[int]], Rows]] = {
+    "plain": networks,
+    "residual": partial(networks, kinds=("residual",)),
+    "choices": choices,
+    "systems": systems,
+}
 
 
-def measure(
-    rows: Rows, image: torch.Tensor, repeats: int, compiled: bool
-) -> tuple[dict[str, Cost], dict[str, dict[str, list[float]]]]:
-    """Measure every row; give its costs, and the seconds of each round for the ratios."""
+def measure(rows: Rows, image: torch.Tensor, repeats: int, compiled: bool) -> list[dict[str, str]]:
+    """Measure every row; ratios are to the network that each is compared with."""
     device, amp = image.device, image.device.type == "cuda"
-    jobs: dict[str, list[Any]] = {"forward": [], "step": []}
-    static: dict[str, tuple[int, float, int, int]] = {}
+    decoders: list[Any] = [getattr(network, "decoder", None) for _, _, network in rows]
+    supervised = [decoder for decoder in decoders if getattr(decoder, "deep_supervision", False)]
+    jobs: dict[str, list[Any]] = {"forward": [], "training step": []}
+    memory: dict[str, dict[str, int]] = {"kept": {}, "peak": {}}
     for name, _, network in tqdm(rows, desc="counting", file=sys.stderr):
-        network.to(device)
-        network.decoder.deep_supervision = False
-        size = sum(p.numel() for p in network.parameters())
-        gflops = forward_gflops(network, image)
-        run: Any = torch.compile(network) if compiled else network
-        jobs["forward"].append(forward_job(run, image, amp))
-        network.decoder.deep_supervision = True
+        run: Any = torch.compile(network.to(device)) if compiled else network.to(device)
         step = step_job(run, image, amp)
         step()
-        network.zero_grad(set_to_none=True)
-        peak = peak_bytes(step, device) + sum(p.numel() * p.element_size() for p in network.parameters())
-        network.zero_grad(set_to_none=True)
-        static[name] = (size, gflops, peak if compiled else training_memory(run, image, amp), peak)
-        jobs["step"].append(step)
+        memory["peak"][name] = peak = step_peak(network, step, device)
+        memory["kept"][name] = peak if compiled else training_memory(network, image)
+        jobs["forward"].append(forward_job(run, image, amp))
+        jobs["training step"].append(step)
     seconds: dict[str, dict[str, list[float]]] = {}
-    for kind, supervised in (("forward", False), ("step", True)):
-        for _, _, network in rows:
-            network.decoder.deep_supervision = supervised
+    gflops: dict[str, float] = {}
+    for kind in jobs:
+        for decoder in supervised:
+            decoder.deep_supervision = kind != "forward"
+        if kind == "forward":
+            gflops = {name: forward_gflops(network, image[:1]) for name, _, network in rows}
         times = interleaved_seconds(jobs[kind], device, repeats, title=kind)
         seconds[kind] = {name: taken for (name, _, _), taken in zip(rows, times, strict=True)}
-    costs = {
-        name: Cost(
-            size,
-            gflops,
-            statistics.median(seconds["forward"][name]),
-            statistics.median(seconds["step"][name]),
-            memory,
-            peak,
-        )
-        for name, (size, gflops, memory, peak) in static.items()
-    }
-    return costs, seconds
-
-
-def table(
-    rows: Rows,
-    costs: dict[str, Cost],
-    seconds: dict[str, dict[str, list[float]]],
-) -> str:
-    """Lay the measurements out as a Markdown table; ratios are to the network that each is compared with."""
-    lines = [
-        "| network | parameters, M | multiply-adds, G | forward, ms | ratio "
-        "| training step, ms | ratio | kept, MiB | ratio | peak, MiB | ratio |",
-        "| --- |" + " ---: |" * 10,
-    ]
-    for name, reference, _ in rows:
-        cost = costs[name]
-
-        def ratio(kind: str, name: str = name, reference: str = reference) -> str:
-            return f"{median_ratio(seconds[kind][name], seconds[kind][reference]):.2f}" if reference else ""
-
-        kept = f"{cost.memory_bytes / costs[reference].memory_bytes:.2f}" if reference else ""
-        peak = f"{cost.peak_bytes / costs[reference].peak_bytes:.2f}" if reference else ""
-        lines.append(
-            f"| {name} | {cost.parameters / 1e6:.2f} | {cost.gflops:.2f} | {cost.forward_seconds * 1e3:.1f} "
-            f"| {ratio('forward')} | {cost.step_seconds * 1e3:.1f} | {ratio('step')} "
-            f"| {cost.memory_bytes / 2**20:.0f} | {kept} | {cost.peak_bytes / 2**20:.0f} | {peak} |"
-        )
-    return "\n".join(lines)
+    table = []
+    for name, reference, network in rows:
+        parameters = sum(p.numel() for p in network.parameters())
+        row = {"network": name, "parameters, M": f"{parameters / 1e6:.2f}"}
+        row["multiply-adds of an image, G"] = f"{gflops[name]:.2f}"
+        for kind, taken in seconds.items():
+            row[f"{kind}, ms"] = f"{statistics.median(taken[name]) * 1e3:.1f}"
+            row[f"{kind}, ratio"] = f"{median_ratio(taken[name], taken[reference]):.2f}" if reference else ""
+        for kind, sizes in memory.items():
+            row[f"{kind}, MiB"] = f"{sizes[name] / 2**20:.0f}"
+            row[f"{kind}, ratio"] = f"{sizes[name] / sizes[reference]:.2f}" if reference else ""
+        table.append(row)
+    return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -196,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--patch", type=int, nargs=2, default=[256, 256], metavar="N", help="default: 256 256")
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128, 256, 512], help="of the stages")
     parser.add_argument("--batch", type=int, help="default: 2 on a CPU, 12 on a GPU")
-    parser.add_argument("--table", nargs="+", choices=TABLES, default=list(TABLES), help="default: all")
+    parser.add_argument("--table", nargs="+", choices=TABLES, default=[name for name in TABLES if name != "systems"],
+                        help="default: all but systems, which needs the packages of [compared]")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds (default: 7)")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: both, if there is a GPU")
     arguments = parser.parse_args(argv)
@@ -212,8 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for name in arguments.table:
             rows = TABLES[name](arguments.widths, arguments.patch)
-            costs, seconds = measure(rows, image, arguments.repeats, compiled=on_gpu)
-            print(table(rows, costs, seconds), "\n", flush=True)
+            print(markdown(measure(rows, image, arguments.repeats, compiled=on_gpu)), "\n", flush=True)
             del rows
     return 0
 

@@ -23,7 +23,7 @@ from nnunetv2_eccam.volumes.nifti import new_header, write_nifti
 from nnunetv2_eccam.volumes.volume import by
 
 from .labels import LabelPolicy, relabelled
-from .model import Case, CaseResult, ReadCase, Scan
+from .model import Case, CaseResult, Plan, ReadCase, Scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,21 +38,13 @@ AIR_HU = -300.0
 INT16 = np.iinfo(np.int16)
 
 
-def convert_case(
-    case: Case,
-    folder: Path | None,
-    *,
-    read: ReadCase,
-    policy: LabelPolicy,
-    channels: tuple[str, ...],
-    soft_tissue: bool,
-) -> CaseResult:
+def convert_case(case: Case, folder: Path | None, read: ReadCase, policy: LabelPolicy, plan: Plan) -> CaseResult:
     """Check one case and publish it in a data set's folder; None only checks.
 
     Raises:
         UserError: a file is damaged or the case is wrong.
     """
-    scan = read(case)
+    scan, channels = read(case), tuple(plan.channel_names.values())
     image, label = scan.image, scan.label
     for volume in [image] if label is None else [image, label]:
         if volume.simpleitk_error and volume.header["sizeof_hdr"] == 348:  # NIfTI-2 is stored as NIfTI-1 instead
@@ -77,7 +69,7 @@ def convert_case(
             checks["label_in_air"] = round(share, 4)
             if share > 0.5:
                 message = f"{share:.0%} of the labelled voxels are air (below {AIR_HU:g} HU)"
-                if soft_tissue:
+                if plan.card.soft_tissue:
                     raise UserError(
                         f"{label.path}: {message}, so the label does not fit its image: wrong case, or flipped"
                     )

@@ -90,10 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"-np {arguments.processes} is not a number of cases; give 1 or more")
     chosen = {field.name: getattr(arguments, field.name) for field in fields(Options)}
     options = Options(**{**chosen, "leave_out": tuple(arguments.leave_out)})
-    try:
-        _say(convert_download(arguments.data_set, arguments.source, options))
-    except OSError as error:
-        raise UserError(f"{error.filename or arguments.source}: {error.strerror or error}") from error
+    _say(convert_download(arguments.data_set, arguments.source, options))
     return 0
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.errors import UserError, words_of
 from nnunetv2_eccam.files import read_json
 
 from .cases import convert_case, source_checksums
@@ -59,19 +59,13 @@ def convert(plan: Plan, options: Options) -> Outcome:
     plan.cases = _placed(plan, split, options)
     if options.dry_run:
         return _dry_run(plan, options, policy, target)
-    try:
-        staging = Staging(target)
-        if target.exists() and not options.overwrite:
-            return _already_converted(plan, options, target)
-        # Options that only decide where a case goes are part of the key too: the simplest rule is the safest.
-        key = {"converter": converter_version(), "data set": card.title, "source": str(plan.source.resolve())}
-        with staging.opened({**key, "options": options.deciding()}):
-            return _convert_and_publish(plan, options, policy, split, staging)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {error.filename or target}: {error.strerror or error}; make room or change "
-            f"the permissions, and run the same command again to go on"
-        ) from error
+    staging = Staging(target)
+    if target.exists() and not options.overwrite:
+        return _already_converted(plan, options, target)
+    # Options that only decide where a case goes are part of the key too: the simplest rule is the safest.
+    key = {"converter": converter_version(), "data set": card.title, "source": str(plan.source.resolve())}
+    with staging.opened({**key, "options": options.deciding()}):
+        return _convert_and_publish(plan, options, policy, split, staging)
 
 
 def _convert_and_publish(plan: Plan, options: Options, policy: LabelPolicy, split: Split, staging: Staging) -> Outcome:
@@ -110,14 +104,7 @@ def _convert_cases(
         finding, read = plan.survey.decide(measured)
     # A changed answer to the survey makes cases that an interrupted run converted by the old one worthless.
     answer = hashlib.sha256(json.dumps(finding, sort_keys=True).encode()).hexdigest()[:12]
-    work = partial(
-        convert_case,
-        folder=None if staging is None else staging.folder,
-        read=read,
-        policy=policy,
-        channels=tuple(plan.channel_names.values()),
-        soft_tissue=plan.card.soft_tissue,
-    )
+    work = partial(convert_case, folder=staging.folder if staging else None, read=read, policy=policy, plan=plan)
     return finding, results_of(work, plan.cases, "checking" if staging is None else "converting", f"case_{answer}")
 
 
@@ -260,8 +247,5 @@ def attempted(work: Work, case: Case) -> dict[str, Any] | UserError:
     except MemoryError:
         return UserError(f"{case.case}: not enough memory; convert fewer cases at once (-np 1)")
     except OSError as error:
-        place = error.filename or error.filename2 or "the target folder"
-        return UserError(
-            f"{case.case}: {error.strerror or error} ({place}); "
-            f"make room or change the permissions, and run the same command again to go on"
-        )
+        advice = "make room or change the permissions, and run the same command again to go on"
+        return UserError(f"{case.case}: {words_of(error)}; {advice}")

@@ -16,7 +16,7 @@ from typing import Any
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
-from nnunetv2_eccam.volumes import Listing, list_volumes, read_image, read_labels
+from nnunetv2_eccam.volumes import hidden_line, list_volumes, read_image, read_labels
 from nnunetv2_eccam.volumes.listing import similar_file
 
 from .cases import ENDING, header_warnings
@@ -134,18 +134,15 @@ def _unknown_card(
         str(content.get("licence") or content.get("license") or LICENCE),
         CITATION,
         declared,
-        why_no_paper_split="the paper does not use this task",
     )
 
 
 def _find_cases(plan: Plan, content: Mapping[str, Any]) -> None:
     """Find the cases by the files, and hold what dataset.json lists against them."""
     parts = [plan.source / part for part in ("imagesTr", "labelsTr", "imagesTs")]
-    found = [list_volumes(part, ENDING) if part.is_dir() else Listing({}, []) for part in parts]
-    images, labels, tests = (listing.files for listing in found)
-    hidden = Listing({}, [name for listing in found for name in listing.hidden])
-    if hidden.hidden:
-        plan.notes.append(hidden.hidden_line)
+    images, labels, tests = (list_volumes(part, ENDING) if part.is_dir() else {} for part in parts)
+    if line := hidden_line(*parts):
+        plan.notes.append(line)
     for case in sorted({*images, *labels}):
         if case in images and case in labels:
             plan.cases.append(Case(case, (images[case],), labels[case]))

@@ -74,7 +74,6 @@ class Way(NamedTuple):
 
 
 WAYS = tuple(Way(*flags) for flags in itertools.product((False, True), repeat=4))
-BY_NAME = {str(way): way for way in WAYS}
 
 
 def way_scores(image: NDArray[Any], label: NDArray[Any]) -> dict[str, float]:
@@ -89,8 +88,7 @@ def way_scores(image: NDArray[Any], label: NDArray[Any]) -> dict[str, float]:
     """
     mask = label != 0
     ends = bounding_box(mask)
-    if ends is None:
-        raise ValueError("the label is empty")
+    assert ends is not None
     box = tuple(slice(max(first - 1, 0), last + 2) for first, last in ends)
     mask = np.ascontiguousarray(mask[box])
     return {str(way): score_under(way.undo(image)[box], mask) for way in WAYS if way.undo(image).shape == label.shape}

@@ -70,7 +70,7 @@ def cases_of(folders: Iterable[Path]) -> list[str]:
         if labels.is_dir():
             content = read_json(folder / "dataset.json")
             ending = content.get("file_ending") if isinstance(content, dict) else None
-            if cases := list(list_volumes(labels, ending).files):
+            if cases := list(list_volumes(labels, ending)):
                 return cases
     raise UserError(f"there are no training cases in {' or '.join(looked)}")
 

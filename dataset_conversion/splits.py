@@ -41,12 +41,10 @@ def split_with_hold_out(cases: Sequence[str], hold_out: int, seed: int) -> Split
     """Hold ``hold_out`` labelled cases out for testing; the rest is for nnU-Net's five folds.
 
     Raises:
-        UserError: nothing would be left to train on.
+        UserError: that is no number of cases, or nothing would be left to train on.
     """
-    if hold_out < 0:
-        raise UserError(f"--hold-out {hold_out} is negative; give the number of test cases")
-    if hold_out >= len(cases):
-        raise UserError(f"--hold-out {hold_out} leaves nothing to train on: the source has {len(cases)} labelled cases")
+    if not 0 <= hold_out < len(cases):
+        raise UserError(f"--hold-out {hold_out}: of {len(cases)} labelled cases, 0 to {len(cases) - 1} can be held out")
     order = drawn_order(cases, seed)
     return Split(tuple(sorted(order[hold_out:])), None, tuple(sorted(order[:hold_out])))
 

@@ -12,34 +12,27 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import nnunetv2_eccam
-from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.errors import UserError, words_of
 
-
-class Command(NamedTuple):
-    """One command: where it is, and the line that ``nnUNetv2_eccam`` shows for it."""
-
-    module: str
-    summary: str
-
-
-COMMANDS: dict[str, Command] = {
-    "demo": Command("nnunetv2_eccam.demo.command", "everything once, on a phantom or on your data, in minutes"),
-    "convert": Command("nnunetv2_eccam.dataset_conversion.command", "turn a downloaded data set into nnU-Net's format"),
-    "splits": Command("nnunetv2_eccam.dataset_conversion.split_command", "folds that keep a patient's images together"),
-    "plans": Command("nnunetv2_eccam.plans.command", "add EC-CaM-UNet's configurations to a data set's plans"),
-    "trainers": Command("nnunetv2_eccam.systems.command", "list the trainers, one for each system that is compared"),
-    "predict": Command("nnunetv2_eccam.inference.command", "nnUNetv2_predict, several tiles at a time"),
-    "export": Command("nnunetv2_eccam.inference.export_command", "a trained model to ONNX, or the folded weights"),
-    "evaluate": Command("nnunetv2_eccam.evaluation.command", "score predictions, with surface distances and intervals"),
-    "benchmark": Command("nnunetv2_eccam.benchmark.command", "cross-validate systems against each other, to a report"),
-    "overlay": Command("nnunetv2_eccam.overlay.command", "draw systems' results over slices, as Fig. 4"),
-    "attention": Command("nnunetv2_eccam.attention.command", "show what a trained network attends to"),
-    "checkpoint": Command("nnunetv2_eccam.trainers.checkpoint_command", "say what a checkpoint was trained with"),
-    "trainer-path": Command("nnunetv2_eccam.lookup.command", "print the folder for nnUNet_extTrainer, if set by hand"),
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("nnunetv2_eccam.demo.command", "everything once, on a phantom or on your data, in minutes"),
+    "convert": ("nnunetv2_eccam.dataset_conversion.command", "turn a downloaded data set into nnU-Net's format"),
+    "splits": ("nnunetv2_eccam.dataset_conversion.split_command", "folds that keep a patient's images together"),
+    "plans": ("nnunetv2_eccam.plans.command", "add EC-CaM-UNet's configurations to a data set's plans"),
+    "trainers": ("nnunetv2_eccam.systems.command", "list the trainers, one for each system that is compared"),
+    "predict": ("nnunetv2_eccam.inference.command", "nnUNetv2_predict, several tiles at a time"),
+    "export": ("nnunetv2_eccam.inference.export_command", "a trained model to ONNX, or the folded weights"),
+    "evaluate": ("nnunetv2_eccam.evaluation.command", "score predictions, with surface distances and intervals"),
+    "benchmark": ("nnunetv2_eccam.benchmark.command", "cross-validate systems against each other, to a report"),
+    "overlay": ("nnunetv2_eccam.overlay.command", "draw systems' results over slices, as Fig. 4"),
+    "attention": ("nnunetv2_eccam.attention.command", "show what a trained network attends to"),
+    "checkpoint": ("nnunetv2_eccam.trainers.checkpoint_command", "say what a checkpoint was trained with"),
+    "trainer-path": ("nnunetv2_eccam.lookup.command", "print the folder for nnUNet_extTrainer, if set by hand"),
 }
+"""Each command's module, and the line that ``nnUNetv2_eccam`` shows for it."""
 
 EXAMPLE = """\
 example, from a download to predictions:
@@ -54,7 +47,7 @@ nnUNetv2_eccam COMMAND -h shows a command's options and an example."""
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of ``nnUNetv2_eccam`` itself, which knows the commands but imports none."""
     width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:{width}s}  {command.summary}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:{width}s}  {summary}" for name, (_, summary) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="nnUNetv2_eccam",
         description="EC-CaM-UNet for nnU-Net v2. Training and prediction are nnU-Net's own commands.\n\n"
@@ -69,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     """Build the parser of a command that has ``add_arguments``, importing its module."""
-    module: Any = importlib.import_module(COMMANDS[name].module)
+    module: Any = importlib.import_module(COMMANDS[name][0])
     parser = argparse.ArgumentParser(
         prog=f"nnUNetv2_eccam {name}",
         description=module.__doc__,
@@ -85,7 +78,7 @@ def run_command(name: str, words: Sequence[str]) -> int:
     Raises:
         UserError: what the user gave is wrong.
     """
-    module: Any = importlib.import_module(COMMANDS[name].module)
+    module: Any = importlib.import_module(COMMANDS[name][0])
     if hasattr(module, "main"):
         return int(module.main(words))
     # Options may stand between positional arguments, which plain parse_args does not allow for lists.
@@ -96,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 on success, 1 when the user's input is wrong (one line on standard error says how), 130 when
-        interrupted.
+        0 on success, 1 when the user's input is wrong or the system refuses a file (one line on standard error says
+        how), 130 when interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
@@ -106,16 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = build_parser().parse_args(words[:1]).command
     try:
         return run_command(name, words[1:])
-    except UserError as error:
-        print(f"nnUNetv2_eccam {name}: error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # of ``| head``, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UserError, OSError) as error:
+        print(f"nnUNetv2_eccam {name}: error: {words_of(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"nnUNetv2_eccam {name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # of ``| head``, which has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

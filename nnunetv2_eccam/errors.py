@@ -1,4 +1,4 @@
-"""The one exception that the commands turn into a single line and exit code 1."""
+"""What the commands turn into a single line and exit code 1: the user's errors, and the system's."""
 
 from __future__ import annotations
 
@@ -9,3 +9,10 @@ class UserError(ValueError):
     The message says what is wrong, in which file or case, and what to do. Functions raise it as any
     other exception; the command line prints its message without a traceback.
     """
+
+
+def words_of(error: UserError | OSError) -> str:
+    """Say in one line what is wrong: of the system's errors the file and the reason, without a number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -18,42 +18,28 @@ def written_whole(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` and rename it to ``target`` when the block succeeds.
 
     The temporary name keeps the target's ending, since writers choose the format by it. If the block
-    raises, the temporary file is removed and ``target`` is as it was.
-    """
-    handle, name = tempfile.mkstemp(prefix=".partial_", suffix="_" + target.name, dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)  # mkstemp gives 0600; the user's umask decides instead
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def saved(target: Path) -> Iterator[Path]:
-    """Do what :func:`written_whole` does, for users' own files: a disk that refuses is their error to mend.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written to.
+    raises, the temporary file is removed and ``target`` is as it was. An error of the system names ``target``.
     """
     try:
-        with written_whole(target) as partial:
+        handle, name = tempfile.mkstemp(prefix=".partial_", suffix="_" + target.name, dir=target.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
             yield partial
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(partial, 0o666 & ~umask)  # mkstemp gives 0600; the user's umask decides instead
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+        error.filename = str(target)  # in place of none, where the disk is full, or of the temporary file
+        raise
 
 
 def write_json(target: Path, content: Any) -> None:
-    """Write ``content`` as indented JSON, whole or not at all, keeping the order of its keys.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written to.
-    """
-    with saved(target) as partial:
+    """Write ``content`` as indented JSON, whole or not at all, keeping the order of its keys."""
+    with written_whole(target) as partial:
         partial.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
@@ -61,18 +47,14 @@ def read_json(source: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is missing, unreadable or not JSON.
+        UserError: it is missing or not JSON.
     """
     try:
         return json.loads(source.read_bytes())  # which finds out UTF-8, 16 or 32, with or without a byte order mark
     except FileNotFoundError:
         raise UserError(f"{source} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{source} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not text in UTF-8 ({error}); store it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source} is not valid JSON: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{source} is not valid JSON in UTF-8: {error}") from error
 
 
 def nnunet_folder(variable: str) -> Path:

@@ -14,6 +14,7 @@ import unet_plans
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from torch import nn
 
+from benchmarks.model_folder import made_up_plans
 from nnunetv2_eccam import trainers
 from nnunetv2_eccam.architectures.from_plans import build_network
 
@@ -50,34 +51,16 @@ class Plan:
         return stated
 
     def plans(self) -> dict[str, Any]:
-        resample = "resample_data_or_seg_to_shape"
-        order = {"order": 1, "order_z": 0, "force_separate_z": None}
+        name, plans, _ = made_up_plans(self.architecture(), self.patch, self.spacing, channels=len(self.channels))
+        configuration = plans["configurations"].pop(name)
+        linear = {**configuration["resampling_fn_data_kwargs"], "order": 1}
+        plans["configurations"]["model"] = {**configuration, "resampling_fn_data_kwargs": linear}
         return {
+            **plans,
             "dataset_name": "Dataset950_Spot",
-            "plans_name": "nnUNetPlans",
             "image_reader_writer": self.reader,
             "transpose_forward": list(self.transpose),
             "transpose_backward": [int(axis) for axis in np.argsort(self.transpose)],
-            "label_manager": "LabelManager",
-            "foreground_intensity_properties_per_channel": {str(n): {} for n in range(len(self.channels))},
-            "configurations": {
-                "model": {
-                    "preprocessor_name": "DefaultPreprocessor",
-                    "batch_size": 2,
-                    "patch_size": list(self.patch),
-                    "spacing": list(self.spacing),
-                    "normalization_schemes": ["ZScoreNormalization"] * len(self.channels),
-                    "use_mask_for_norm": [False] * len(self.channels),
-                    "resampling_fn_data": resample,
-                    "resampling_fn_data_kwargs": {"is_seg": False, **order},
-                    "resampling_fn_seg": resample,
-                    "resampling_fn_seg_kwargs": {"is_seg": True, **order},
-                    "resampling_fn_probabilities": resample,
-                    "resampling_fn_probabilities_kwargs": {"is_seg": False, **order},
-                    "architecture": self.architecture(),
-                    "batch_dice": False,
-                }
-            },
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import math
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 import torch
+from stored_volumes import write_simpleitk
 
+from nnunetv2_eccam.evaluation.case_scores import Counts
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, score_table, write_scores
 
 Row = dict[str, Any]
@@ -25,8 +27,6 @@ SYSTEMS: tuple[tuple[str, str, str | None], ...] = (
 EVIL = "<script>window.evil=1</script><img src=x onerror=\"window.evil=1\"> & 'q' | 50%_$x$ \\textbf{#}"
 """A name from a nightmare."""
 EVIL_CASE = "la_<b>&\"'|$x_%#^~\\1"
-LEVELS = (0.91, 0.88, 0.86)
-TOLERANCE = 2.0
 
 
 @dataclass
@@ -39,13 +39,8 @@ class Dataset:
     test: tuple[str, ...] = ()
 
 
-HEART = Dataset("Dataset002_Heart", ("left_atrium",), tuple(
-    tuple(f"la_{fold * 4 + place:03d}" for place in range(4)) for fold in range(5)))  # fmt: skip
-PANCREAS = Dataset(
-    "Dataset007_Pancreas", ("pancreas", "cancer"),
-    tuple(tuple(f"pancreas_{fold * 2 + place:03d}" for place in range(2)) for fold in range(5)),
-    tuple(f"pancreas_{number}" for number in range(400, 406)),
-)  # fmt: skip
+HEART = Dataset("Dataset002_Heart", ("left <i>atrium",), ((EVIL_CASE, "la_2", "la_10"), ("la_4", "la_5", "la_6")))
+PANCREAS = Dataset("Dataset007_Pancreas", ("pancreas", "cancer"), (("p_1", "p_2"), ("p_3", "p_4")), ("p_8", "p_9"))
 SMALL = Dataset("Dataset002_Heart", ("left_atrium",), (("la_0", "la_1", "la_2"), ("la_3", "la_4", "la_5")))
 
 
@@ -56,7 +51,7 @@ class WorkFolder:
     base: Path
     datasets: Sequence[Dataset] = (HEART, PANCREAS)
     systems: Sequence[tuple[str, str, str | None]] = SYSTEMS
-    levels: Sequence[float] = LEVELS
+    levels: Sequence[float] = (0.91, 0.88, 0.86)
     repeats: int = 1
     statistics: dict[str, Any] = field(default_factory=lambda: {"bootstrap": 200})
     spec: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +81,11 @@ class WorkFolder:
             "statistics": self.statistics, **self.spec,
         }  # fmt: skip
         (self.work / "spec.json").write_text(json.dumps(content))
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """Read a table of the report."""
+        with (self.work / "report" / "tables" / f"{name}.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def scores(self, dataset: Dataset, system: int, stem: str, unit: str = "volume", repeat: int = 0) -> Path:
         return self._folder("scores", dataset, system, repeat) / f"{stem}_{unit}.csv"
@@ -142,12 +142,13 @@ class WorkFolder:
                 rng = np.random.default_rng([number, len(case), sum(map(ord, case))])
                 truth = ball(0, len(dataset.labels))
                 image = (rng.normal(0, 12, truth.shape) + 60 * (truth > 0) + 40 * (truth > 1)).astype(np.float32)
-                write(raw / ("imagesTs" if is_test else "imagesTr") / f"{case}_0000.nii.gz", image)
-                write((raw / "labelsTs" if is_test else references / "gt_segmentations") / f"{case}.nii.gz", truth)
+                write_simpleitk(raw / ("imagesTs" if is_test else "imagesTr") / f"{case}_0000.nii.gz", image)
+                labels = raw / "labelsTs" if is_test else references / "gt_segmentations"
+                write_simpleitk(labels / f"{case}.nii.gz", truth)
                 for place in range(len(self.systems)):
                     folder = (self._folder("predictions", dataset, place, 0) / "test" if is_test
                               else self.model(dataset, place) / f"fold_{number}" / "validation")  # fmt: skip
-                    write(folder / f"{case}.nii.gz", ball(2 + place, len(dataset.labels)))
+                    write_simpleitk(folder / f"{case}.nii.gz", ball(2 + place, len(dataset.labels)))
 
 
 def volume_row(rng: np.random.Generator, case: str, label: str, level: float) -> Row:
@@ -157,19 +158,15 @@ def volume_row(rng: np.random.Generator, case: str, label: str, level: float) ->
     fn = reference - tp
     fp = int(rng.uniform(0.6, 1.4) * fn)
     return {
-        "case": case, "label": label, "tp": tp, "fp": fp, "fn": fn, "dsc": 2 * tp / (2 * tp + fp + fn),
-        "sensitivity": tp / (tp + fn), "precision": tp / (tp + fp), "hd95": float(rng.gamma(2, 3) / level),
-        "nsd": float(np.clip(dsc + rng.normal(0, 0.03), 0, 1)), "nsd_tolerance": TOLERANCE, "unit": "mm",
-        "reference_ml": reference / 1000, "prediction_ml": (tp + fp) / 1000, "note": "",
+        "case": case, "label": label, **Counts(tp, fp, fn).row(), "hd95": float(rng.gamma(2, 3) / level),
+        "nsd": float(np.clip(dsc + rng.normal(0, 0.03), 0, 1)), "nsd_tolerance": 2.0, "unit": "mm",
+        "reference_ml": reference / 1000, "prediction_ml": (tp + fp) / 1000,
     }  # fmt: skip
 
 
 def empty_prediction(row: Row) -> Row:
     """Make a row that of a prediction in which the structure is missing."""
-    return row | {
-        "tp": 0, "fp": 0, "fn": row["tp"] + row["fn"], "dsc": 0.0, "sensitivity": 0.0, "precision": math.nan,
-        "hd95": math.nan, "nsd": 0.0, "prediction_ml": 0.0, "note": "empty prediction",
-    }  # fmt: skip
+    return row | Counts(0, 0, row["tp"] + row["fn"]).row() | {"hd95": math.nan, "nsd": 0.0, "prediction_ml": 0.0}
 
 
 def slice_rows(rng: np.random.Generator, volume: Row) -> list[Row]:
@@ -178,11 +175,8 @@ def slice_rows(rng: np.random.Generator, volume: Row) -> list[Row]:
         tp = int(volume["tp"] * rng.uniform(0.1, 0.2))
         fp, fn = (int(volume[name] * rng.uniform(0.05, 0.3)) for name in ("fp", "fn"))
         if tp + fp + fn:
-            rows.append({
-                "case": volume["case"], "label": volume["label"], "slice": 10 + number, "tp": tp, "fp": fp, "fn": fn,
-                "dsc": 2 * tp / (2 * tp + fp + fn), "sensitivity": tp / (tp + fn) if tp + fn else math.nan,
-                "precision": tp / (tp + fp) if tp + fp else math.nan, "note": "",
-            })  # fmt: skip
+            place = {"case": volume["case"], "label": volume["label"], "slice": 10 + number}
+            rows.append(place | Counts(tp, fp, fn).row())
     return rows
 
 
@@ -205,10 +199,3 @@ def ball(shift: int, labels: int) -> np.ndarray:
     if labels > 1:
         mask[inside < 5**2] = 2
     return mask
-
-
-def write(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((1.0, 1.0, 3.0))
-    sitk.WriteImage(image, str(path))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 # The tests' tensors are small, and two processes run them: threads would wait for each other at every barrier.
 torch.set_num_threads(1)
@@ -16,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests star
 # nnU-Net reads these when it is imported; tests that need folders of their own set them per test.
 os.environ.setdefault("nnUNet_compile", "f")
 os.environ.setdefault("nnUNet_n_proc_DA", "0")
+
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("tests")
 
 LOCALE = locale.setlocale(locale.LC_CTYPE)
 
@@ -32,16 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must be refused, and give the one line that it says."""
+    from nnunetv2_eccam.cli import main
 
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        assert main([str(word) for word in words]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"nnUNetv2_eccam {words[0]}: error: ")
+        return line
 
-@pytest.fixture(scope="session")
-def heart_download() -> Path:
-    """The real left-atrium MRIs, in the layout of MSD Task02_Heart."""
-    folder = SHARED_DATA / "Task02_Heart"
-    if not folder.is_dir():
-        pytest.skip(f"the real images are not at {folder}")
-    return folder
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import gzip
 from pathlib import Path
 
 import nibabel
 import numpy as np
 
+from nnunetv2_eccam.files import write_json
+
 AXIAL = np.diag([-0.8, -0.8, 2.5, 1.0])
 """An affine as scanners make it: x to the left, y to the back, z to the head, 0.8 x 0.8 x 2.5 mm."""
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-def use_nnunet_folders(tmp_path: Path, monkeypatch) -> Path:
-    """Point nnU-Net's variables below ``tmp_path`` and give the raw folder."""
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / variable).mkdir()
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-    return tmp_path / "nnUNet_raw"
 
 
 def convert(data_set: str, source: Path, **options):
@@ -28,10 +22,6 @@ def convert(data_set: str, source: Path, **options):
     from nnunetv2_eccam.dataset_conversion.model import Options
 
     return convert_download(data_set, source, Options(**{"processes": 1, "progress": False, **options}))
-
-
-def report_of(folder: Path) -> dict:
-    return json.loads((folder / "conversion_report.json").read_text())
 
 
 def abdomen(size=(40, 36, 20), seed=0) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +56,14 @@ def load(path: Path) -> np.ndarray:
     return np.asanyarray(nibabel.load(path).dataobj)
 
 
+def patched(path: Path, offset: int, value: np.ndarray) -> Path:
+    """Put bytes of one's own into the header of a file."""
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[offset : offset + value.nbytes] = value.tobytes()
+    path.write_bytes(gzip.compress(raw))
+    return path
+
+
 def write_task(folder: Path, cases=4, tests=2, labels=("pancreas", "cancer"), modality=("CT",), prefix="p") -> Path:
     """Write a Decathlon task as its download is: names, dataset.json, and a stray ``._`` file."""
 
@@ -85,8 +83,8 @@ def write_task(folder: Path, cases=4, tests=2, labels=("pancreas", "cancer"), mo
             save(folder / entry("imagesTs", case), image)
     (folder / "imagesTs").mkdir(exist_ok=True)
     (folder / "imagesTr" / f"._{names[0]}.nii.gz").write_bytes(b"Mac OS X")
-    write_list(
-        folder,
+    write_json(
+        folder / "dataset.json",
         {
             "name": folder.name,
             "modality": {str(index): name for index, name in enumerate(modality)},
@@ -102,34 +100,8 @@ def write_task(folder: Path, cases=4, tests=2, labels=("pancreas", "cancer"), mo
     return folder
 
 
-def write_list(folder: Path, content: dict) -> None:
-    (folder / "dataset.json").write_text(json.dumps(content))
-
-
-def read_list(folder: Path) -> dict:
-    return json.loads((folder / "dataset.json").read_text())
-
-
 def every_byte(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def nnunets_complaints(folder: Path, capsys) -> str:
-    """Run nnU-Net's own integrity checks on each training case, and give what they print."""
-    from nnunetv2.experiment_planning.verify_dataset_integrity import check_cases, verify_labels
-    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
-    from nnunetv2.utilities.label_handling.label_handling import LabelManager
-
-    content = read_list(folder)
-    expected = LabelManager(content["labels"], content.get("regions_class_order")).all_labels
-    labels = sorted((folder / "labelsTr").iterdir())
-    assert len(labels) == content["numTraining"] > 0
-    capsys.readouterr()
-    for label in labels:
-        images = sorted(str(path) for path in (folder / "imagesTr").glob(label.name[:-7] + "_0*.nii.gz"))
-        assert verify_labels(str(label), SimpleITKIO, expected)
-        assert check_cases(images, str(label), len(content["channel_names"]), SimpleITKIO)
-    return capsys.readouterr().out
 
 
 def write_kits(folder: Path, cases=3, unlabelled=1) -> Path:
@@ -150,9 +122,9 @@ def slices_first(voxels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(voxels[:, :, ::-1].transpose(2, 1, 0))
 
 
-def kits_affine(slice_spacing=2.5, pixel=0.8) -> np.ndarray:
+def kits_affine(slice_spacing=2.5) -> np.ndarray:
     affine = np.zeros((4, 4))
-    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = -slice_spacing, -pixel, -pixel, 1
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = -slice_spacing, -0.8, -0.8, 1
     return affine
 
 
@@ -168,7 +140,6 @@ def write_series(
     series="1",
     slope=1,
     intercept=-1024,
-    spacing=(0.8, 0.8, 2.5),
 ) -> list[Path]:
     """Write a CT, HU ``(x left, y back, z head)``, as a DICOM series; give its files from feet to head.
 
@@ -185,12 +156,12 @@ def write_series(
     writer.KeepOriginalImageUIDOn()
     writer.SetImageIO("GDCMImageIO")
     count = image.shape[2]
-    positions = [index * spacing[2] - 100.0 for index in range(count)] if positions is None else positions
+    positions = [index * 2.5 - 100.0 for index in range(count)] if positions is None else positions
     files = []
     for index in range(count):
         number = count - index if descending else index + 1
         plane = sitk.GetImageFromArray(np.ascontiguousarray(image[:, :, index].T))
-        plane.SetSpacing(spacing[:2])
+        plane.SetSpacing((0.8, 0.8))
         x, y = (-150.0 + index * shift for shift in shift_per_slice)
         for tag, value in {
             "0008|0060": "CT",
@@ -212,22 +183,13 @@ def write_series(
     return files
 
 
-def write_tcia(
-    folder: Path,
-    cases=3,
-    placed=lambda label: label,
-    descending=lambda number: True,
-    size=(36, 36, 20),
-    anatomy=abdomen,
-) -> Path:
+def write_tcia(folder: Path, cases=3, descending=lambda number: True, anatomy=abdomen) -> Path:
     """Write TCIA Pancreas-CT: nested DICOM folders, and labels whose headers say nothing true.
 
-    Args:
-        placed: turns a label that lies on its image, ``(x left, y back, z head)``, to what is stored.
-        descending: whether a patient's instance 1 is at the head.
+    ``descending`` tells of a patient whether its instance 1 is at the head.
     """
     for number in range(1, cases + 1):
-        image, label = anatomy(size, seed=number)
+        image, label = anatomy((36, 36, 20), seed=number)
         patient = f"PANCREAS_{number:04d}"
         write_series(
             folder / "Pancreas-CT" / patient / "11-24-2015" / "Pancreas-1",
@@ -237,7 +199,7 @@ def write_tcia(
             descending=descending(number),
             series=str(number),
         )
-        stored = np.ascontiguousarray(placed(np.minimum(label, 1).astype(np.uint8)))
-        save(folder / "TCIA_pancreas_labels-02-05-2017" / f"label{number:04d}.nii.gz", stored, np.diag([1, 1, 1, 1]))
+        file = folder / "TCIA_pancreas_labels-02-05-2017" / f"label{number:04d}.nii.gz"
+        save(file, np.minimum(label, 1), np.diag([1, 1, 1, 1]))
     (folder / "Pancreas-CT/LICENSE").write_text("CC BY 3.0")
     return folder

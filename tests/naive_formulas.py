@@ -34,13 +34,13 @@ def naive_convolution(image, kernel, bias, stride=1, dilation=1):
     """Zero-padded convolution, tap by tap, over any number of dimensions; the window is centred."""
     image, kernel = image.detach().numpy(), kernel.detach().numpy()
     size, taps = image.shape[2:], kernel.shape[2:]
-    strides = [stride] * len(size) if isinstance(stride, int) else stride
+    strides, rates = ([n] * len(size) if isinstance(n, int) else n for n in (stride, dilation))
     out_size = [(n - 1) // s + 1 for n, s in zip(size, strides, strict=True)]
     output = np.zeros((image.shape[0], kernel.shape[0], *out_size))
     for position in itertools.product(*map(range, out_size)):
         for tap in itertools.product(*map(range, taps)):
             source = tuple(
-                p * s + (t - k // 2) * dilation for p, s, t, k in zip(position, strides, tap, taps, strict=True)
+                p * s + (t - k // 2) * r for p, s, t, k, r in zip(position, strides, tap, taps, rates, strict=True)
             )
             if all(0 <= i < n for i, n in zip(source, size, strict=True)):
                 output[(slice(None), slice(None), *position)] += (
@@ -51,20 +51,11 @@ def naive_convolution(image, kernel, bias, stride=1, dilation=1):
     return torch.from_numpy(output)
 
 
-def naive_norm(x, norm, mean, variance):
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    return (x - mean) / torch.sqrt(variance + norm.eps) * norm.weight.view(shape) + norm.bias.view(shape)
-
-
 def naive_batch_norm(x, norm):
     """In eval mode."""
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    return naive_norm(x, norm, norm.running_mean.view(shape), norm.running_var.view(shape))
-
-
-def naive_instance_norm(x, norm):
-    axes = tuple(range(2, x.ndim))
-    return naive_norm(x, norm, x.mean(axes, keepdim=True), x.var(axes, unbiased=False, keepdim=True))
+    values = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    mean, variance, weight, bias = (value.view(1, -1, *[1] * (x.ndim - 2)) for value in values)
+    return (x - mean) / torch.sqrt(variance + norm.eps) * weight + bias
 
 
 def naive_layer(layer, features, stride=1, dilation=1):

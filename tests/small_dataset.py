@@ -8,8 +8,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-import SimpleITK as sitk
 from in_process import threads_for_processes
+from stored_volumes import write_simpleitk
 
 LABELS = {
     "labels": {"background": 0, "organ": 1, "lesion": 2},
@@ -22,8 +22,6 @@ LABELS = {
 def write_raw_dataset(raw: Path, name: str, kind: str = "labels", n_cases: int = 6, n_channels: int = 1) -> Path:
     """Write a data set whose lesion is a bright spot in a grey organ; slices are 3 mm apart, pixels 1 mm."""
     folder = raw / name
-    for part in ("imagesTr", "labelsTr"):
-        (folder / part).mkdir(parents=True)
     for case in range(n_cases):
         rng = np.random.default_rng(case)
         shape = (9 + case % 3, 38, 44)
@@ -34,9 +32,9 @@ def write_raw_dataset(raw: Path, name: str, kind: str = "labels", n_cases: int =
         image = rng.normal(0, 20, (n_channels, *shape)) + 100 * (label == 1) + 200 * (label == 2)
         if "ignore" in kind:
             label[:, :, : 10 + case] = 3
-        for channel in range(n_channels):
-            _write(folder / "imagesTr" / f"case_{case}_{channel:04d}.nii.gz", image[channel].astype(np.float32))
-        _write(folder / "labelsTr" / f"case_{case}.nii.gz", label)
+        for channel, voxels in enumerate(image.astype(np.float32)):
+            write_simpleitk(folder / "imagesTr" / f"case_{case}_{channel:04d}.nii.gz", voxels)
+        write_simpleitk(folder / "labelsTr" / f"case_{case}.nii.gz", label)
     description = {
         "channel_names": {str(channel): "MRI" for channel in range(n_channels)},
         "labels": LABELS[kind],
@@ -47,12 +45,6 @@ def write_raw_dataset(raw: Path, name: str, kind: str = "labels", n_cases: int =
         description["regions_class_order"] = [1, 2]
     (folder / "dataset.json").write_text(json.dumps(description))
     return folder
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((1.0, 1.0, 3.0))
-    sitk.WriteImage(image, str(path))
 
 
 def plan_and_preprocess(dataset_id: int) -> None:

@@ -6,8 +6,9 @@ import itertools
 import json
 from pathlib import Path
 
-import nibabel
 import numpy as np
+import SimpleITK as sitk
+from conversion_phantoms import save
 
 ORIENTATIONS = [
     (axes, turned) for axes in itertools.permutations(range(3)) for turned in itertools.product((False, True), repeat=3)
@@ -45,17 +46,24 @@ def shown(body, plane):
     return np.array([[[body[k, y - c, z - r] for c in range(y + 1)] for r in range(z + 1)] for k in range(x + 1)])
 
 
+def write_simpleitk(path: Path, array: np.ndarray, spacing=(1.0, 1.0, 3.0), compress=False, **grid) -> None:
+    """Write an array whose axes are z, y, x; the grid may have an ``origin`` and a ``direction``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    for name, value in grid.items():
+        getattr(image, f"Set{name.title()}")(value)
+    sitk.WriteImage(image, str(path), compress)
+
+
 def write_scored_case(folder: Path, shift: int = 0) -> None:
     """Write Dataset002_Heart with one test case below ``raw``, and ``predictions`` of it, shifted along x."""
     mask = np.zeros((12, 12, 6), np.uint8)
     mask[3:9, 3:9, 1:5] = 1
     raw = folder / "raw" / "Dataset002_Heart"
-    for file, array in (
-        (raw / "imagesTs/la_1_0000.nii.gz", mask * 100.0), (raw / "labelsTs/la_1.nii.gz", mask),
-        (folder / "predictions/la_1.nii.gz", np.roll(mask, shift, 0)),
-    ):  # fmt: skip
-        file.parent.mkdir(parents=True)
-        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), file)
+    save(raw / "imagesTs/la_1_0000.nii.gz", mask * 100.0, np.eye(4))
+    save(raw / "labelsTs/la_1.nii.gz", mask, np.eye(4))
+    save(folder / "predictions/la_1.nii.gz", np.roll(mask, shift, 0), np.eye(4))
     labels = {"background": 0, "atrium": 1}
     description = {"labels": labels, "channel_names": {"0": "MRI"}, "file_ending": ".nii.gz", "numTraining": 0}
     (raw / "dataset.json").write_text(json.dumps(description))

@@ -16,12 +16,12 @@ import sys
 for module in {modules}:
     sys.modules[module] = None  # importing it fails, as if it were not installed
 from nnunetv2_eccam.cli import COMMANDS, main
-for command in COMMANDS:
+for number, command in enumerate(["convert", "overlay", "attention", *COMMANDS]):
     try:
         assert main([command, "-h"]) is None, command
     except SystemExit as end:
         assert end.code == 0, command
-    assert command != "convert" or not {{"numpy", "SimpleITK", "nibabel", "torch"}} & set(sys.modules)
+    assert number > 2 or not {{"numpy", "SimpleITK", "nibabel", "torch", "matplotlib"}} & set(sys.modules), command
 assert main(["evaluate", "-d", "2", "predictions", "-np", "1"]) == 0
 assert main(["overlay", "-d", "2", "-o", "figure.png", "--system", "A=predictions"]) == 0
 assert main(["benchmark", "-d", "2", "-c", "2d", "-tr", "nnUNetTrainer"]) == 1

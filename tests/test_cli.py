@@ -17,20 +17,35 @@ from nnunetv2_eccam.errors import UserError
 
 PARSED_HERE = [name for name, (module, _) in COMMANDS.items() if not hasattr(importlib.import_module(module), "main")]
 
-WRONG_INPUT = {
-    "demo": ("--data nowhere", "nowhere is not a folder"),
-    "convert": ("msd-heart nowhere", "nowhere"),
-    "splits": ("-d 7 --by (.)", "there is no data set 7"),
-    "plans": ("7 practical", "there is no data set 7"),
-    "predict": ("-i nowhere -o out -d 7 -c 2d -device cpu", "7"),
-    "export": ("-o model.onnx -m nowhere", "there is no trained model at nowhere"),
-    "evaluate": ("nowhere nowhere_else -djfile nowhere.json", "nowhere"),
-    "benchmark": ("-d 7 -c 2d -tr nnUNetTrainerECCaM", "there is no data set 7"),
-    "overlay": ("-o figure.png --images nowhere --system A=nowhere", "nowhere"),
-    "attention": ("spatial -i nowhere.nii.gz -o out -m nowhere -device cpu", "nowhere"),
-    "checkpoint": ("nowhere.pth", "nowhere.pth"),
-}
+WRONG_INPUT = [
+    ("demo", "--data nowhere", "nowhere does not exist; give the folder with imagesTr"),
+    ("convert", "msd-heart nowhere", "nowhere"),
+    ("predict", "-i nowhere -o out -d 7 -c 2d -device cpu", "7"),
+    ("export", "-o model.onnx -m nowhere", "there is no trained model at nowhere"),
+    ("evaluate", "nowhere nowhere_else -djfile nowhere.json", "nowhere"),
+    ("overlay", "-o figure.png --images nowhere --system A=nowhere", "nowhere"),
+    ("attention", "spatial -i nowhere.nii.gz -o out -m nowhere -device cpu", "nowhere"),
+    ("checkpoint", "nowhere.pth", "there is no checkpoint nowhere.pth"),
+]
 """What a user may get wrong in each command, and what the line then names; the rest take no files."""
+
+UNKNOWN_DATA_SET = [
+    ("splits", "--by (.)", "there is no data set {}"),
+    ("plans", "practical", "there is no data set {}"),
+    ("predict", "-i images -o . -c 2d -device cpu", "7"),
+    ("evaluate", "predictions", "there is no data set {}"),
+    ("benchmark", "-c 2d -tr nnUNetTrainerECCaM", "there is no data set {}"),
+    ("overlay", "-o figure.png --system A=predictions", "there is no data set {}"),
+    ("attention", "spatial -i image.nii.gz -o out -c 2d -device cpu", "7"),
+    ("checkpoint", "-c 2d", "7"),
+]
+"""The same of a data set that there is not, with what each command needs beside it."""
+
+WRONG_INPUT += [
+    (name, f"-d {given} {words}", message.format(given))
+    for name, words, message in UNKNOWN_DATA_SET
+    for given in ("7", "007", "Dataset007_Pancreas")
+]
 
 MEANING = {
     "-d": {"dataset", "datasets"},
@@ -80,9 +95,13 @@ def test_an_option_of_nnunet_means_what_it_means_there(name):
             assert action.dest in MEANING[flag], flag
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"trainers", "trainer-path"}))
-def test_wrong_input_gives_one_line_and_exit_code_1(name, capsys, nnunet_folders):
-    words, message = WRONG_INPUT[name]
+def test_each_command_that_takes_files_is_given_a_wrong_input():
+    assert {name for name, *_ in WRONG_INPUT} == COMMANDS.keys() - {"trainers", "trainer-path"}
+
+
+@pytest.mark.parametrize(("name", "words", "message"), WRONG_INPUT)
+def test_wrong_input_gives_one_line_and_exit_code_1(name, words, message, capsys, nnunet_folders):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), nnunet_folders / "image.nii.gz")
     before = sorted(nnunet_folders.rglob("*"))
     assert main([name, *words.split()]) == 1
     error = capsys.readouterr().err
@@ -107,29 +126,6 @@ def test_stopped_by_ctrl_c_it_says_so_and_gives_130(monkeypatch, capsys):
     monkeypatch.setattr("nnunetv2_eccam.cli.run_command", stopped)
     assert main(["trainers"]) == 130
     assert capsys.readouterr().err == "nnUNetv2_eccam trainers: interrupted\n"
-
-
-UNKNOWN_DATA_SET = {
-    "splits": "--by (.)",
-    "plans": "practical",
-    "predict": "-i images -o out -c 2d -device cpu",
-    "evaluate": "predictions",
-    "benchmark": "-c 2d -tr nnUNetTrainerECCaM",
-    "overlay": "-o figure.png --system A=predictions",
-    "attention": "spatial -i image.nii.gz -o out -c 2d -device cpu",
-    "checkpoint": "-c 2d",
-}
-"""Commands that look for a data set that is there, and what they need beside it."""
-
-
-@pytest.mark.parametrize("given", ["7", "007", "Dataset007_Pancreas"])
-@pytest.mark.parametrize("name", UNKNOWN_DATA_SET)
-def test_a_data_set_that_there_is_not_is_named(name, given, nnunet_folders, capsys):
-    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), nnunet_folders / "image.nii.gz")
-    assert main([name, "-d", given, *UNKNOWN_DATA_SET[name].split()]) == 1
-    error = capsys.readouterr().err
-    assert "7" in error
-    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("given", ["2", "Dataset002_Heart"])

@@ -14,14 +14,9 @@ import re
 from pathlib import Path
 
 import pytest
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from upstream_use import UPSTREAM, described, package_files, used_names
 
-from nnunetv2_eccam import trainers
 from nnunetv2_eccam.plans import batch_size
-
-TRAINERS = [getattr(trainers, name) for name in trainers.__all__]
 
 LISTED = {
     re.split(r"[(:]", line)[0]: line
@@ -62,18 +57,6 @@ def test_an_override_can_be_called_as_upstream_calls_it(ours, theirs):
     assert passes_on or shared == list(inspect.signature(theirs).parameters)
 
 
-def test_the_constructor_is_nnunets_since_it_reads_its_arguments_by_name():
-    expected = list(inspect.signature(nnUNetTrainer.__init__).parameters)
-    for trainer in TRAINERS:
-        assert list(inspect.signature(trainer.__init__).parameters) == expected
-
-
-def test_predictor_builds_the_network_through_the_trainers_method():
-    source = inspect.getsource(nnUNetPredictor.initialize_from_trained_model_folder)
-    assert "trainer_class.build_network_architecture(" in source
-    assert "enable_deep_supervision=False" in source
-
-
 def test_the_planners_constants_are_those_of_the_estimate():
     from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner as planner
 
@@ -85,14 +68,3 @@ def test_the_planners_constants_are_those_of_the_estimate():
     assert f"self.UNet_reference_val_corresp_GB = {batch_size.REFERENCE_GB:.0f}" in source
     assert f"self.UNet_min_batch_size = {batch_size.SMALLEST_BATCH}" in source
     assert f"self.max_dataset_covered = {batch_size.LARGEST_SHARE_OF_DATASET}" in source
-
-
-def test_every_trainer_is_found_under_its_name_and_no_built_in_hides_it():
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-    from nnunetv2_eccam.ext import eccam_trainers
-
-    assert recursive_find_trainer_class_by_name("nnUNetTrainerECCaMPaper_UNet_3epochs").epochs == 3
-    for trainer in TRAINERS:
-        assert getattr(eccam_trainers, trainer.__name__) is trainer
-        assert not hasattr(nnUNetTrainer, trainer.__name__)

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from benchmarks.model_folder import unet_architecture
+
 MODULE_OFF = {"channel_correlation": False, "spatial_correlation": False, "multi_scale": False}
 PARTS_OFF = {"enhanced_convolution": False, **MODULE_OFF}
 """Switches with which EC-CaM-UNet is nnU-Net's own network."""
 
 CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+INSTANCE_NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
 
 def small_arguments(dimension: int, norm_op: type[nn.Module], widths: Sequence[int]) -> dict:
@@ -33,36 +37,14 @@ def small_arguments(dimension: int, norm_op: type[nn.Module], widths: Sequence[i
     }
 
 
-def plan(n_stages: int, dimension: int = 2, **more) -> dict:
-    axes = [2] * dimension
-    name = "PlainConvUNet"
-    convs = {"n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": list(range(1, n_stages))}
-    if more.pop("residual", False):
-        name = "ResidualEncoderUNet"
-        convs = {
-            "n_blocks_per_stage": [1, 3, 4, 6, 6, 6, 6, 6][:n_stages],
-            "n_conv_per_stage_decoder": [1] * (n_stages - 1),
-        }
-    return {
-        "network_class_name": f"dynamic_network_architectures.architectures.unet.{name}",
-        "arch_kwargs": {
-            "n_stages": n_stages,
-            "features_per_stage": [min(2 * 2**i, 20) for i in range(n_stages)],
-            "conv_op": f"torch.nn.modules.conv.Conv{dimension}d",
-            "kernel_sizes": [[3] * dimension] * n_stages,
-            "strides": [[1] * dimension] + [axes] * (n_stages - 1),
-            **convs,
-            "conv_bias": True,
-            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimension}d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-            **more,
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
+def plan(n_stages: int, dimension: int = 2, residual: bool = False, **more) -> dict:
+    """As nnU-Net states it, with few features and another number of convolutions at each level of a plain decoder."""
+    strides = [[1] * dimension] + [[2] * dimension] * (n_stages - 1)
+    made = unet_architecture([min(2 * 2**i, 20) for i in range(n_stages)], strides, residual)
+    if not residual:
+        made["arch_kwargs"]["n_conv_per_stage_decoder"] = list(range(1, n_stages))
+    made["arch_kwargs"].update(more)
+    return made
 
 
 def renamed_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -49,7 +49,7 @@ def package_files() -> Iterator[tuple[str, Path]]:
             prefix = [] if folder == "nnunetv2_eccam" else ["nnunetv2_eccam"]
             if parts[-1] == "__init__":
                 parts.pop()
-            if parts[-1] not in ("__main__", "eccam_build_backend"):
+            if parts[-1] != "__main__":
                 yield ".".join(prefix + parts), path
 
 

@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Makes the pictures of README.md and of docs/ from the work folder of
-#   python -m benchmarks.systems --data /path/to/Task02_Heart --work-dir WORK
-# Usage, in the environment that has the package:   docs/images/make_pictures.sh WORK
+# Makes the pictures of README.md and of docs/ from the benchmark of all systems in docs/reference/systems.md.
+# Usage, in the environment that has the package and nnU-Net's folders:   docs/images/make_pictures.sh systems_trial
 set -euo pipefail
-work=${1:?the work folder of the trial of all systems}
+work=${1:?the work folder of the benchmark of all systems}
 here=$(cd "$(dirname "$0")" && pwd)
-data=$work/nnUNet_raw/Dataset002_Heart
-models=$work/nnUNet_results/Dataset002_Heart
+data=$nnUNet_raw/Dataset002_Heart
+models=$nnUNet_results/Dataset002_Heart
 shown=$(mktemp -d)
 trap 'rm -rf "$shown"' EXIT
 
 trainer() { echo "nnUNetTrainerECCaM${1:+_$1}_1epoch"; }
-predictions() { echo "$work/predictions/$(trainer "$1")"; }
+predictions() { echo "$work/predictions/repeat_0/Dataset002_Heart/2d_systems/$(trainer "$1")/test"; }
 model() { echo "$models/$(trainer "$1")__nnUNetPlans__2d_systems"; }
 
 # Fig. 4: slices x systems.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
-from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
+from nnunetv2_eccam.blocks.convolution import stacked
 
 
 class DecoderLevel(nn.Sequential):
@@ -54,14 +54,7 @@ class Decoder(nn.Module):
             below, skip = features_per_stage[n_levels - level], features_per_stage[n_levels - level - 1]
             kernel_size = plan.kernel_sizes[n_levels - level - 1]
             self.upsamplings.append(ops.transposed_conv(below, skip, plan.strides[n_levels - level]))
-            self.levels.append(
-                DecoderLevel(
-                    *(
-                        ConvNormNonlin(2 * skip if position == 0 else skip, skip, kernel_size, ones, ops)
-                        for position in range(n_convs)
-                    )
-                )
-            )
+            self.levels.append(DecoderLevel(*stacked(n_convs, 2 * skip, skip, kernel_size, ones, ops)))
             if side_outputs or level == n_levels - 1:
                 self.seg_layers[str(level)] = ops.conv(skip, num_classes, ones, bias=True)
 

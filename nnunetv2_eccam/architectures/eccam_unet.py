@@ -22,7 +22,7 @@ from nnunetv2_eccam.architectures.unet_plan import UNetPlan, divisors
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation, Upsampling
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu, Fusion
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
-from nnunetv2_eccam.blocks.compared_attention import ComparedAttention, make_compared_attention
+from nnunetv2_eccam.blocks.compared_attention import COMPARED_ATTENTIONS, ComparedAttention
 from nnunetv2_eccam.blocks.enhanced_convolution import BranchForm, BranchInit, EnhancedConvolution
 from nnunetv2_eccam.blocks.multi_scale import PAPER_DILATIONS, MultiScale, Rate
 from nnunetv2_eccam.blocks.spatial_correlation import AttentionScale, SpatialCorrelation
@@ -116,6 +116,8 @@ class ECCaMUNet(PadsToMultiple):
         self.plan = plan
         branches = {"norm_per_branch": norm_per_branch, "branch_form": branch_form, "branch_init": branch_init}
         self.encoder = Encoder(input_channels, plan, enhanced_convolution, branches)
+        if compared_attention not in (None, *COMPARED_ATTENTIONS):
+            raise ValueError(f"compared_attention must be 'SE', 'CBAM' or None, got {compared_attention!r}")
         if compared_attention is not None and (channel_correlation or spatial_correlation):
             raise ValueError(
                 f"{compared_attention} takes the place of CC and SC: switch channel_correlation and "
@@ -126,7 +128,7 @@ class ECCaMUNet(PadsToMultiple):
             channels, ops = plan.features_per_stage[stage], plan.ops
             attention: nn.Module | None = None
             if compared_attention is not None:
-                attention = make_compared_attention(compared_attention, channels, ops)
+                attention = COMPARED_ATTENTIONS[compared_attention](channels, ops)
             elif channel_correlation or spatial_correlation:
                 attention = CollaborativeAttention(
                     ChannelCorrelation(channels, ops, correlation_channels, correlation_upsampling)
@@ -153,11 +155,6 @@ class ECCaMUNet(PadsToMultiple):
         fusions[len(self.plan.strides) - 1] = self.bottleneck
         output: Tensor | list[Tensor] = self.decoder(self.encoder(image, fusions))
         return output
-
-    @property
-    def divisors(self) -> list[int]:
-        """What the encoder's strides divide each axis by; other sizes are padded."""
-        return self.plan.divisors
 
     def _check_bottleneck(self, image: Tensor) -> None:
         size, norm_op = list(image.shape[2:]), self.plan.ops.norm_op

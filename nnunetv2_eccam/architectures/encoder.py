@@ -98,24 +98,17 @@ def begin_as_identity(block: nn.Module) -> None:
 def _residual_stages(
     input_channels: int, plan: UNetPlan, residual: Mapping[str, Any]
 ) -> tuple[nn.Module, nn.ModuleList]:
-    """Build stem and stages as ``ResidualEncoderUNet`` does."""
-    ops = plan.ops
+    """Build stem and stages as ``ResidualEncoderUNet`` does, which does not know ``nonlin_first``."""
+    operators = {name: value for name, value in vars(plan.ops).items() if name != "nonlin_first"}
     encoder = ResidualEncoder(
         input_channels,
         len(plan.strides),
         plan.features_per_stage,
-        ops.conv_op,
-        plan.kernel_sizes,
-        plan.strides,
-        conv_bias=ops.conv_bias,
-        norm_op=ops.norm_op,
-        norm_op_kwargs=dict(ops.norm_op_kwargs),
-        dropout_op=ops.dropout_op,
-        dropout_op_kwargs=dict(ops.dropout_op_kwargs),
-        nonlin=ops.nonlin,
-        nonlin_kwargs=dict(ops.nonlin_kwargs),
+        kernel_sizes=plan.kernel_sizes,
+        strides=plan.strides,
         return_skips=True,
         pool_type="max" if plan.downsampling == "max_pool" else "conv",
+        **operators,
         **residual,
     )
     return encoder.stem, nn.ModuleList(encoder.stages)

@@ -9,11 +9,12 @@ from typing import Any, cast
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 
-from nnunetv2_eccam.architectures.compared.network import BackboneNetwork, build_compared
+from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet, stages_with_attention
 from nnunetv2_eccam.architectures.origin import Origin, plain
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
 from nnunetv2_eccam.architectures.unet_plan import CONVS_IN_PLACE_OF_BLOCKS, UNetPlan, divisors, per_stage_and_axis
+from nnunetv2_eccam.blocks.convolution import LayerOps
 from nnunetv2_eccam.blocks.multi_scale import dilations_for, scaled_dilations
 from nnunetv2_eccam.errors import UserError
 
@@ -32,7 +33,7 @@ def _arguments_of(cls: type) -> dict[str, Any]:
     return {name: default for name, default in named.items() if name not in _GIVEN_BY_NNUNET}
 
 
-_OF_A_UNET = _arguments_of(UNetPlan)
+_OF_A_UNET = {**_arguments_of(LayerOps), **_arguments_of(UNetPlan)}
 _ARGUMENTS = {**_OF_A_UNET, **_arguments_of(ECCaMUNet)}
 _DEFAULTS = {name: default for name, default in _ARGUMENTS.items() if default is not inspect.Parameter.empty}
 
@@ -237,11 +238,12 @@ def build_network(
             stated = {**_DEFAULTS, **stated}
         else:
             compared: Any = _located("network", network)
-            built = build_compared(compared, UNetPlan(**arguments), input_channels, num_classes)
+            if issubclass(compared, BackboneNetwork):
+                built, stated = compared(input_channels, num_classes), {}  # of the plan's network it takes nothing
+            else:
+                built = compared(UNetPlan(**arguments), input_channels, num_classes)
             if deep_supervision:  # of a network that has side outputs
                 built.decoder.deep_supervision = True
-            if issubclass(compared, BackboneNetwork):
-                stated = {}  # of the plan's network it takes nothing
     except ValueError as error:
         raise UserError(f"the network of these plans cannot be built: {error}") from error
     stated |= {"input_channels": input_channels, "num_classes": num_classes}

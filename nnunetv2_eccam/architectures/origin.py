@@ -8,6 +8,7 @@ that nnU-Net's predictor calls. No key of the checkpoint changes, so any program
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,9 @@ BLOCKS = "n_blocks_per_stage"
 
 ONLY_AT_THE_START = frozenset({"branch_init"})
 """Arguments that say how weights begin: trained ones mean the same under any of them."""
+
+_LENGTH = re.compile(r"_\d+epochs?$")
+"""What a trainer's name ends with: the length of a training changes nothing about the network."""
 
 _SHOWN = 3
 
@@ -190,7 +194,7 @@ def _differences(found: Origin, here: Origin) -> list[str]:
 
 
 def _advice(found: Origin, here: Origin) -> str:
-    if found.trainer and _without_length(found.trainer) != _without_length(here.trainer):
+    if found.trainer and _LENGTH.sub("", found.trainer) != _LENGTH.sub("", here.trainer):
         return f"Use the trainer of the checkpoint, -tr {found.trainer}, or a checkpoint of {here.trainer}"
     if found.version != here.version:
         return (
@@ -203,12 +207,6 @@ def _advice(found: Origin, here: Origin) -> str:
             "checkpoint's fold, or train anew"
         )
     return "The weights were changed after the training, or the file is damaged"
-
-
-def _without_length(trainer: str) -> str:
-    """Cut ``_20epochs`` off: the length of a training changes nothing about the network."""
-    name, _, length = trainer.rpartition("_")
-    return name if length.endswith(("epoch", "epochs")) and length[:1].isdigit() else trainer
 
 
 def _some(names: list[str]) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from nnunetv2_eccam.architectures.origin import KnowsItsOrigin
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 
 
 class PadsToMultiple(KnowsItsOrigin, ABC):
@@ -19,7 +18,7 @@ class PadsToMultiple(KnowsItsOrigin, ABC):
     The image is padded with zeros at the far end of each axis (nnU-Net's images are zero-centred, and it
     pads with zeros itself), to a multiple of :attr:`divisors` and at least :attr:`smallest`; the logits
     are cropped to the image's size, a side output in proportion. Where nothing is missing nothing is
-    done. What padding costs is the ratio of the areas: :func:`padding_cost`.
+    done. What padding costs is the ratio of the areas.
 
     Shape:
         ``(B, C_in, *spatial)`` to logits ``(B, num_classes, *spatial)``, or a list of them, highest
@@ -29,8 +28,8 @@ class PadsToMultiple(KnowsItsOrigin, ABC):
         ValueError: the image has another number of axes than the network.
     """
 
-    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
-    """How many spatial axes the network can be built for."""
+    plan: UNetPlan
+    """The network's stages, of one that is built from a plan."""
 
     @property
     def smallest(self) -> int:
@@ -41,9 +40,9 @@ class PadsToMultiple(KnowsItsOrigin, ABC):
         return 1
 
     @property
-    @abstractmethod
-    def divisors(self) -> Sequence[int]:
-        """What the network needs each axis to be a multiple of."""
+    def divisors(self) -> list[int]:
+        """What each axis is padded to a multiple of: what the plan's strides divide it by."""
+        return self.plan.divisors
 
     @abstractmethod
     def segment(self, image: Tensor) -> Tensor | list[Tensor]:
@@ -73,15 +72,6 @@ def padded_size(size: Sequence[int], divisors: Sequence[int], smallest: int = 1)
     [32, 48]
     """
     return [-(-max(n, smallest) // d) * d for n, d in zip(size, divisors, strict=True)]
-
-
-def padding_cost(size: Sequence[int], divisors: Sequence[int], smallest: int = 1) -> float:
-    """Give how many times the image's positions are computed: 1.0 where no padding is needed.
-
-    >>> round(padding_cost([144, 112], [32, 32]), 2)
-    1.27
-    """
-    return math.prod(padded_size(size, divisors, smallest)) / math.prod(size)
 
 
 def _cropped(logits: Tensor, size: Sequence[int], padded: Sequence[int]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
@@ -28,21 +28,12 @@ class UNetPlan:
     Args:
         n_stages: stages of the encoder; the paper has five.
         features_per_stage: width of each stage, highest resolution first.
-        conv_op: ``torch.nn.Conv2d`` or ``torch.nn.Conv3d``.
         kernel_sizes: per stage, one odd number per axis.
         strides: per stage, one number per axis: what the map shrinks by on entering the stage; the first stage's is
             normally 1.
         n_conv_per_stage: convolutions of each encoder stage (the paper: 2), or None where there are residual blocks;
             a network without such blocks has :data:`CONVS_IN_PLACE_OF_BLOCKS` then.
         n_conv_per_stage_decoder: convolutions of each decoder level, lowest resolution first (the paper: 2).
-        conv_bias: whether convolutions have a bias.
-        norm_op: normalisation, batch or instance.
-        norm_op_kwargs: its arguments.
-        dropout_op: dropout, or None.
-        dropout_op_kwargs: its arguments.
-        nonlin: nonlinearity.
-        nonlin_kwargs: its arguments.
-        nonlin_first: nonlinearity before normalisation.
         downsampling: ``stride`` in a stage's first convolution (nnU-Net's way) or ``max_pool`` before it (U-Net's).
         n_blocks_per_stage: residual blocks of each encoder stage, for a residual encoder.
         block: dynamic-network-architectures' ``BasicBlockD``, the default, or ``BottleneckD``.
@@ -51,6 +42,7 @@ class UNetPlan:
         stochastic_depth_p: how likely a block is left out of a training step.
         squeeze_excitation: SE in each block.
         squeeze_excitation_reduction_ratio: width of SE's hidden layer over the block's.
+        ops: the operators: the arguments of :class:`LayerOps`.
 
     Raises:
         ValueError: a list that has not one entry per stage or axis, an unknown ``downsampling`` or block, a
@@ -61,19 +53,10 @@ class UNetPlan:
         self,
         n_stages: int,
         features_per_stage: int | Sequence[int],
-        conv_op: Any,
         kernel_sizes: int | Sequence[int | Sequence[int]],
         strides: int | Sequence[int | Sequence[int]],
         n_conv_per_stage: int | Sequence[int] | None = None,
         n_conv_per_stage_decoder: int | Sequence[int] = 2,
-        conv_bias: bool = True,
-        norm_op: Any = None,
-        norm_op_kwargs: Mapping[str, Any] | None = None,
-        dropout_op: Any = None,
-        dropout_op_kwargs: Mapping[str, Any] | None = None,
-        nonlin: Any = None,
-        nonlin_kwargs: Mapping[str, Any] | None = None,
-        nonlin_first: bool = False,
         downsampling: Downsampling = "stride",
         n_blocks_per_stage: int | Sequence[int] | None = None,
         block: type[nn.Module] | None = None,
@@ -82,6 +65,7 @@ class UNetPlan:
         stochastic_depth_p: float = 0.0,
         squeeze_excitation: bool = False,
         squeeze_excitation_reduction_ratio: float = 1 / 16,
+        **ops: Any,
     ) -> None:
         if downsampling not in DOWNSAMPLINGS:
             raise ValueError(f"downsampling must be one of {', '.join(DOWNSAMPLINGS)}, got {downsampling!r}")
@@ -90,17 +74,7 @@ class UNetPlan:
                 "give n_conv_per_stage, for a plain encoder, or n_blocks_per_stage, for a residual one; got "
                 f"{n_conv_per_stage} and {n_blocks_per_stage}"
             )
-        self.ops = LayerOps(
-            conv_op,
-            conv_bias,
-            norm_op,
-            norm_op_kwargs or {},
-            dropout_op,
-            dropout_op_kwargs or {},
-            nonlin,
-            nonlin_kwargs or {},
-            nonlin_first,
-        )
+        self.ops = LayerOps(**ops)
         convs = CONVS_IN_PLACE_OF_BLOCKS if n_conv_per_stage is None else n_conv_per_stage
         self.features_per_stage = _per_stage("features_per_stage", features_per_stage, n_stages)
         self.kernel_sizes = per_stage_and_axis("kernel_sizes", kernel_sizes, n_stages, self.ops.dimension)

@@ -32,18 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "-i", dest="images", nargs="+", required=True, metavar="FILE",
                help="the case's image: one file for each channel, in order")  # fmt: skip
     add_option(parser, "-o", required=True)
-    _add_model(parser)
-    add("--map", dest="maps", nargs="+", metavar="NAME", help="only these maps: CoA, SC, CC, SE, CBAM, gate, position\n"
-        "(default: all; of several systems, the first of each)")  # fmt: skip
-    add("--label", metavar="NAME", help="cam: a label of dataset.json (default: the first)")
-    add("--layer", metavar="NAME",
-        help="cam, activation: a layer by its dotted name; spatial: only the attention in it")  # fmt: skip
-    _add_picture(parser)
-    # The help's own line breaks hold, as in the description.
-    parser.formatter_class = argparse.RawTextHelpFormatter
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the model, as nnUNetv2_predict takes it")
     for option in ("-d", "-p", "-tr", "-c", "-m"):
         add_option(group, option)
@@ -55,9 +43,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-step_size", type=float, default=0.5, help="of the sliding window (default: 0.5)")
     add_option(group, "-device")
     group.add_argument("--disable_progress_bar", dest="progress", action="store_false", help="show no progress bar")
-
-
-def _add_picture(parser: argparse.ArgumentParser) -> None:
+    add("--map", dest="maps", nargs="+", metavar="NAME", help="only these maps: CoA, SC, CC, SE, CBAM, gate, position\n"
+        "(default: all; of several systems, the first of each)")  # fmt: skip
+    add("--label", metavar="NAME", help="cam: a label of dataset.json (default: the first)")
+    add("--layer", metavar="NAME",
+        help="cam, activation: a layer by its dotted name; spatial: only the attention in it")  # fmt: skip
     add = parser.add_argument_group("the picture").add_argument
     add("--reference", type=Path, metavar="FILE", help="the true mask: a column of its own, and outlined")
     add("--slices", metavar="N,N",
@@ -70,6 +60,8 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         "slice)")  # fmt: skip
     add("--format", choices=("png", "svg", "pdf"), default="png", help="of the picture (default: png)")
     add_look(add, "a 2D model's own; of a 3D one, across the\nlargest voxels")
+    # The help's own line breaks hold, as in the description.
+    parser.formatter_class = argparse.RawTextHelpFormatter
 
 
 def run(arguments: argparse.Namespace) -> int:

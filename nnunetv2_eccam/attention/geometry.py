@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -58,10 +59,10 @@ class NetworkMaps:
         before, after = tuple(call.inputs[0].shape[2:]), tuple(call.output.shape[2:])
         if before == after or after in self._places:
             return
-        kernel, stride, padding, dilation = (
-            _per_axis(getattr(call.module, name, 1), len(before))
-            for name in ("kernel_size", "stride", "padding", "dilation")
-        )
+        values = [getattr(call.module, name, 1) for name in ("kernel_size", "stride", "padding", "dilation")]
+        # A padding in words is "valid" here, which is none: of "same", the map is as large as before.
+        values = [0 if isinstance(value, str) else value for value in values]
+        kernel, stride, padding, dilation = (np.broadcast_to(value, len(before)).tolist() for value in values)
         first = [d * (k - 1) / 2 - p for k, p, d in zip(kernel, padding, dilation, strict=True)]
         strides, starts = self.places(before)
         self._places[after] = (
@@ -97,10 +98,3 @@ class NetworkMaps:
 def is_map(output: Any, axes: int) -> bool:
     """Tell a map from a list of maps, and from a vector, which has one position along an axis."""
     return isinstance(output, Tensor) and output.ndim == axes + 2 and min(output.shape[2:]) > 1
-
-
-def _per_axis(value: Any, axes: int) -> tuple[float, ...]:
-    """Repeat one number for every axis; a padding that is a word (``same``) goes with strides of one."""
-    if isinstance(value, str):
-        return (0.0,) * axes
-    return (float(value),) * axes if isinstance(value, int) else tuple(float(each) for each in value)

@@ -18,7 +18,6 @@ from nnunetv2_eccam.overlay.window import shown_voxels
 from nnunetv2_eccam.volumes import Volume
 
 if TYPE_CHECKING:
-    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
 COLOURS, BLUE, RED = "turbo", 0.1, 0.93
@@ -94,13 +93,15 @@ def rows_of_image(
     return HeatRows(view, description, indices, grey.scaled(shown), true, np.asarray(seen))
 
 
-def draw(
-    rows: HeatRows, case: str, per_slice: bool = True, width_mm: float = PAGE_WIDTH_MM, dpi: int = 300
-) -> Figure:
+def draw(rows: HeatRows, case: str, per_slice: bool = True, width_mm: float = PAGE_WIDTH_MM, dpi: int = 300) -> Figure:
     """Draw one row for each slice and one column for each map.
 
     Each picture has its own range of values, or each column, over the slices that are drawn.
     """
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    heat_colours = ListedColormap(colormaps[COLOURS](np.linspace(BLUE, RED, 256)))
     view, reference, heat = rows.view, rows.reference, rows.heat
     titles = ["image", *([] if reference is None else ["reference"]), *heat]
     ratio = rows.image.shape[1] * view.aspect / rows.image.shape[2]
@@ -117,7 +118,7 @@ def draw(
         for panel, (title, values) in zip(panels[-len(heat) :], heat.items(), strict=True):
             low, high = colour_range(values[row], rows.seen[row]) if per_slice else shared[title]
             show(panel, view, image)
-            show(panel, view, values[row], cmap=heat_colours(), vmin=low, vmax=high, alpha=OPACITY)
+            show(panel, view, values[row], cmap=heat_colours, vmin=low, vmax=high, alpha=OPACITY)
             write_above(panel, range_text(low, high))
             if reference is not None:
                 outline(panel, reference[row] > 0, "white", 0.6)
@@ -157,11 +158,3 @@ def range_text(low: float, high: float) -> str:
     largest = max(abs(low), abs(high))
     digits = 2 - math.floor(math.log10(largest)) if largest > 0 else 0
     return " to ".join(f"{round(value, digits) + 0.0:.6g}" for value in (low, high))
-
-
-def heat_colours() -> ListedColormap:
-    """Give the colours from the lowest value to the highest."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(colormaps[COLOURS](np.linspace(BLUE, RED, 256)))

@@ -12,7 +12,7 @@ from nnunetv2_eccam.attention.case import TrainedModel
 from nnunetv2_eccam.attention.maps import attention_volumes, channel_weights, checked_label, find_maps
 from nnunetv2_eccam.attention.picture import HeatRows, draw, rows_of_image
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import saved
+from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.overlay.page import save_figure
 from nnunetv2_eccam.overlay.view import PLANES, view_of
 from nnunetv2_eccam.overlay.window import parse_window
@@ -64,10 +64,7 @@ def write_attention(options: Options) -> Iterator[Path]:
         reference = read_labels(options.reference)
         check_same_grid(images[0], reference, advice="give the mask of this image")
     models = _load(options)
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{options.output} cannot be created: {error.strerror or error}") from error
+    options.output.mkdir(parents=True, exist_ok=True)
     name = images[0].path.name
     case = re.sub(r"_\d{4}$", "", name[: -len(ending_of(images[0].path) or "")])
     if options.what == "channels":
@@ -86,7 +83,7 @@ def _write_channels(
         for path, weights in channel_weights(model, model.prepare(images), options.maps, name).items():
             target = options.output / f"{case}_channels_{_file_name(name)}_{path}.csv"
             table = pd.DataFrame({"mean": weights.mean(0), "lowest": weights.min(0), "highest": weights.max(0)})
-            with saved(target) as partial:
+            with written_whole(target) as partial:
                 table.to_csv(partial, index_label="channel", float_format="%.6g", lineterminator="\n")
             yield target
 
@@ -102,8 +99,7 @@ def _write_volumes(
         for volume in volumes:
             title = _column(name, volume.name) if options.what == "spatial" else name
             target = options.output / f"{case}_{options.what}_{_file_name(title)}.nii.gz"
-            with saved(target) as partial:
-                write_nifti(partial, volume.voxels, header)
+            write_nifti(target, volume.voxels, header)
             yield target
             rows.add(title if len(volumes) > 1 else name, volume.meaning, volume.voxels)
     target = options.output / f"{case}_{options.what}.{options.format}"
@@ -130,9 +126,7 @@ def _load(options: Options) -> list[LoadedSystem]:
     return loaded
 
 
-def _rows(
-    options: Options, images: Sequence[Volume], reference: Volume | None, model: TrainedModel
-) -> HeatRows:
+def _rows(options: Options, images: Sequence[Volume], reference: Volume | None, model: TrainedModel) -> HeatRows:
     """Choose the channel, the slices (of a 2D model its own) and the window that are drawn."""
     channel = options.channel or 0
     if not 0 <= channel < len(model.channels):

@@ -7,7 +7,6 @@ import importlib
 import io
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from nnunetv2_eccam.benchmark.datasets import Dataset
 from nnunetv2_eccam.errors import UserError
@@ -63,8 +62,7 @@ def make_splits(datasets: Mapping[str, Dataset]) -> None:
         if len(cases) < 5:
             raise UserError(f"datasets: {name} has {len(cases)} cases, too few for nnU-Net's five folds")
         splits = generate_crossval_split(cases, seed=12345, n_splits=5)
-        splits = [{part: list(map(str, split[part])) for part in ("train", "val")} for split in splits]
-        write_json(Path(nnunet_folder("nnUNet_preprocessed")) / name / "splits_final.json", splits)
+        write_json(nnunet_folder("nnUNet_preprocessed") / name / "splits_final.json", splits)
 
 
 def gpus_of_jobs(device: str, each: int, jobs: int | None) -> list[str]:

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_eccam.benchmark.run_snakemake import check_options, run_snakemake
+from nnunetv2_eccam.benchmark.run_snakemake import check_options, open_work_folder, run_snakemake
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from nnunetv2_eccam.benchmark.spec import Spec
 
 SNAKEFILE = Path(__file__).with_name("workflow") / "Snakefile"
-OWN = ("logs", "predictions", "scores", "records", "report", "jobs")
-"""What a work folder holds beside ``spec.json``, further repeats and hidden files; ``jobs`` in those of version 0.1."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -62,7 +60,8 @@ def main(words: Sequence[str]) -> int:
         # In a process of its own, since nnU-Net and PyTorch would stay in the memory of this one, which waits for days.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             variables = pool.submit(_check, spec, datasets).result()
-    _open_work_folder(work, spec)
+    open_work_folder(work, "spec.json")
+    write_json(work / "spec.json", spec.model_dump(mode="json"))
     part = work / ".report_of_a_part"  # which Snakemake takes for the whole
     again = ["--forcerun", "report"] if part.exists() else []
     code = run_snakemake(SNAKEFILE, work, [*_options(spec, variables), *again, *snakemake_options], variables)
@@ -166,23 +165,6 @@ def _options(spec: Spec, variables: dict[str, str]) -> list[str]:
         more = ["--retries", "3", "--slurm-status-command", "squeue"]
         return ["--executor", "slurm", "--jobs", str(jobs), *more]
     return ["--cores", "all", "--resources", f"job={jobs}", f"gpu={jobs * max(1, spec.run.gpus)}"]
-
-
-def _open_work_folder(work: Path, spec: Spec) -> None:
-    """Create the work folder, or open it, and write the specification into it.
-
-    Raises:
-        UserError: it holds something else, or cannot be written to.
-    """
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        names = [path.name for path in work.iterdir() if not path.name.startswith((".", "repeat_"))]
-    except OSError as error:
-        raise UserError(f"{work} cannot be used: {error.strerror or error}; give another --work-dir") from error
-    strange = [name for name in names if name not in OWN]
-    if strange and not (work / "spec.json").is_file():
-        raise UserError(f"{work} holds {strange[0]}, so it is not the work folder of a benchmark; name another one")
-    write_json(work / "spec.json", spec.model_dump(mode="json"))
 
 
 def _write_report(work: Path, spec: Spec) -> None:

@@ -11,6 +11,7 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.labels import slice_axis_of_plans
 from nnunetv2_eccam.files import nnunet_folder, read_json
 from nnunetv2_eccam.plans.dataset_plans import DatasetPlans, find_dataset_plans
+from nnunetv2_eccam.volumes import list_volumes
 
 NNUNET_FOLDS = 5
 """How many folds nnU-Net makes of a data set that has no splits of its own."""
@@ -22,7 +23,6 @@ class Dataset:
 
     Args:
         name: ``DatasetXXX_Name``.
-        file_ending: of its images and masks.
         splits: the validation cases of each fold, or None where nnU-Net has not made its splits yet.
         data: the folder with preprocessed cases from which these are made.
         test_cases: those that are scored: of ``labelsTs``, all of which have their images in ``imagesTs``.
@@ -30,7 +30,6 @@ class Dataset:
     """
 
     name: str
-    file_ending: str
     splits: tuple[tuple[str, ...], ...] | None
     data: Path
     test_cases: tuple[str, ...]
@@ -68,13 +67,10 @@ def _dataset(word: str, spec: Spec) -> Dataset:
         )
     folder = plans.file.parent
     file_ending = str(plans.dataset_json["file_ending"])
-    if not (folder / "gt_segmentations").is_dir():
-        raise UserError(f"{folder} has no gt_segmentations; preprocess the data set: {_command(plans)}")
     test_cases = _test_cases(plans.dataset_name, file_ending) if spec.predict_test else ()
     images = nnunet_folder("nnUNet_raw") / plans.dataset_name / "imagesTs"
     return Dataset(
         name=plans.dataset_name,
-        file_ending=file_ending,
         splits=_splits(folder, spec.folds),
         data=folder / str(_field(plans, first.configuration, "data_identifier")),
         test_cases=test_cases,
@@ -82,7 +78,7 @@ def _dataset(word: str, spec: Spec) -> Dataset:
     )
 
 
-def _command(plans: DatasetPlans, configuration: str = "2d") -> str:
+def _command(plans: DatasetPlans, configuration: str) -> str:
     name = plans.file.stem
     if name == DEFAULT_PLANS:
         return f"nnUNetv2_plan_and_preprocess -d {plans.dataset_name} -c {configuration}"
@@ -141,15 +137,11 @@ def _test_cases(name: str, file_ending: str) -> tuple[str, ...]:
     labels, images = raw / "labelsTs", raw / "imagesTs"
     if not labels.is_dir() or not images.is_dir():
         return ()
-    cases = sorted(
-        path.name.removesuffix(file_ending)
-        for path in labels.iterdir()
-        if path.name.endswith(file_ending) and not path.name.startswith(".")
-    )
+    cases = tuple(list_volumes(labels, file_ending))
     missing = [case for case in cases if not (images / f"{case}_0000{file_ending}").is_file()]
     if missing:
         raise UserError(
             f"{labels} has labels without an image in {images}: {', '.join(missing[:5])}; "
             "add the images, or leave the test set out (predict_test: false)"
         )
-    return tuple(cases)
+    return cases

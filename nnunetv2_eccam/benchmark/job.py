@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gzip
 import os
 import shlex
 import shutil
@@ -20,7 +19,6 @@ import subprocess
 import sys
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,7 +28,9 @@ from typing import IO, Any
 from nnunetv2_eccam.benchmark.checks import GPUS
 from nnunetv2_eccam.benchmark.records import complete_training_record, gpu_energy, machine_record, record_of, stamp
 from nnunetv2_eccam.benchmark.run_snakemake import BUSY, locked
+from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json, write_json
+from nnunetv2_eccam.volumes import list_volumes, read_volume
 
 LAST_LINES = 20
 """How many lines of a failed command's log are shown."""
@@ -82,20 +82,11 @@ def keep_whole_predictions(folder: Path, made_from: Sequence[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_json(noted, now)
-    for file in folder.iterdir():
-        # Only a compressed file can tell that it was cut off; of the others, all are predicted again.
-        if file.suffix != ".json" and not _is_whole(file):
+    for file in list_volumes(folder).values():
+        try:
+            read_volume(file)
+        except UserError:
             file.unlink()
-
-
-def _is_whole(file: Path) -> bool:
-    try:
-        with gzip.open(file) as stream:
-            while stream.read(1 << 22):
-                pass
-    except (OSError, EOFError, zlib.error):
-        return False
-    return True
 
 
 def _run(command: list[str], record: Path, log: Path, lock: int | None, fold: Path | None) -> int:

@@ -7,15 +7,16 @@ import platform
 import socket
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from itertools import product
 from pathlib import Path
 from typing import Any
 
+import nnunetv2_eccam
+from nnunetv2_eccam.benchmark.parts import parts_of
 from nnunetv2_eccam.benchmark.spec import Spec
+from nnunetv2_eccam.benchmark.training_logs import read_checkpoint, read_debug, read_epochs
 from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
-from nnunetv2_eccam.report.training_logs import read_checkpoint, read_debug, read_epochs
 
-PACKAGES = ("nnunetv2", "nnunetv2_eccam", "torch", "numpy", "dynamic_network_architectures")
+PACKAGES = ("nnunetv2", "torch", "numpy", "dynamic_network_architectures")
 MACHINE = ("hostname", "cpu", "cores", "system", "versions")
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """What batch norm keeps in a network's state beside its parameters."""
@@ -42,16 +43,12 @@ def machine_record() -> dict[str, Any]:
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            "nnunetv2_eccam": nnunetv2_eccam.__version__,
+            **{name: metadata.version(name) for name in PACKAGES},
+        },
     }
-
-
-def _version(package: str) -> str | None:
-    """Give a package's version, or None for one that is not installed, as a checkout on PYTHONPATH is not."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def gpu_energy(gpus: str) -> tuple[str | None, float | None]:
@@ -141,14 +138,12 @@ def training_record(fold: Path) -> dict[str, Any]:
 
 def write_training_records(work: Path, spec: Spec) -> None:
     """Write WORK/records/.../fold_K.json of each fold that is trained, where it is not there for this checkpoint."""
-    for repeat, dataset, system, number in product(range(spec.repeats), spec.datasets, spec.trainers, spec.folds):
-        results = work / f"repeat_{repeat}" / "nnUNet_results" if repeat else nnunet_folder("nnUNet_results")
-        fold = results / dataset / system.model / f"fold_{number}"
-        folder = work / "records" / f"repeat_{repeat}" / dataset / system.folder
-        target = folder / f"fold_{number}.json"
+    nnunet_folder("nnUNet_results")  # where it is not known, no training would be found in silence
+    for part in parts_of(spec):
+        fold, target = part.model_folder(work), part.folder(work / "records") / f"{part.stem}.json"
         checkpoint = stamp(fold / "checkpoint_final.pth")
         if checkpoint and not (target.is_file() and read_json(target).get("checkpoint") == checkpoint):
-            folder.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             write_json(target, training_record(fold))
 
 

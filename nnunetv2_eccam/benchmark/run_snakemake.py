@@ -42,6 +42,21 @@ def check_options(options: Sequence[str]) -> None:
     parser.parse_args(list(options))
 
 
+def open_work_folder(folder: Path, marker: str) -> None:
+    """Create a work folder, or open one that an earlier run has left.
+
+    Args:
+        folder: where a workflow runs.
+        marker: the file by which a work folder of this command is known.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("[!.]*")) and not (folder / marker).is_file():
+        raise UserError(f"{folder} is not empty and not a work folder of this command; give another --work-dir")
+
+
 def run_snakemake(
     snakefile: Path, folder: Path, options: Sequence[str], variables: Mapping[str, str] | None = None
 ) -> int:

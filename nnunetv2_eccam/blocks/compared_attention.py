@@ -94,14 +94,4 @@ class CBAM(nn.Module):
         return weighted * self.spatial_weights(weighted)
 
 
-def make_compared_attention(name: ComparedAttention, channels: int, ops: LayerOps) -> nn.Module:
-    """Make one of them.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if name == "SE":
-        return SqueezeExcitation(channels, ops)
-    if name == "CBAM":
-        return CBAM(channels, ops)
-    raise ValueError(f"compared_attention must be 'SE', 'CBAM' or None, got {name!r}")
+COMPARED_ATTENTIONS: dict[ComparedAttention, type[SqueezeExcitation | CBAM]] = {"SE": SqueezeExcitation, "CBAM": CBAM}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dynamic_network_architectures.building_blocks.helper import (
@@ -41,11 +41,11 @@ class LayerOps:
     conv_op: type[nn.Module]
     conv_bias: bool = True
     norm_op: type[nn.Module] | None = None
-    norm_op_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    norm_op_kwargs: Mapping[str, Any] | None = None
     dropout_op: type[nn.Module] | None = None
-    dropout_op_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    dropout_op_kwargs: Mapping[str, Any] | None = None
     nonlin: type[nn.Module] | None = None
-    nonlin_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    nonlin_kwargs: Mapping[str, Any] | None = None
     nonlin_first: bool = False
 
     @property
@@ -79,7 +79,7 @@ class LayerOps:
 
     def norm(self, channels: int) -> nn.Module:
         """Make a normalisation of ``channels`` channels, or an identity where there is none."""
-        return nn.Identity() if self.norm_op is None else self.norm_op(channels, **self.norm_op_kwargs)
+        return nn.Identity() if self.norm_op is None else self.norm_op(channels, **(self.norm_op_kwargs or {}))
 
     def norm_1d(self, channels: int) -> nn.Module:
         """Make the one-dimensional counterpart of :meth:`norm`, for sequences ``(B, channels, L)``.
@@ -95,16 +95,16 @@ class LayerOps:
             counterpart = get_matching_instancenorm(dimension=1)
         else:
             raise ValueError(f"norm_op must be a batch or instance normalisation, got {self.norm_op.__name__}")
-        module: nn.Module = counterpart(channels, **self.norm_op_kwargs)
+        module: nn.Module = counterpart(channels, **(self.norm_op_kwargs or {}))
         return module
 
     def dropout(self) -> nn.Module:
         """Make the dropout, or an identity where there is none."""
-        return nn.Identity() if self.dropout_op is None else self.dropout_op(**self.dropout_op_kwargs)
+        return nn.Identity() if self.dropout_op is None else self.dropout_op(**(self.dropout_op_kwargs or {}))
 
     def activation(self) -> nn.Module:
         """Make the nonlinearity, or an identity where there is none."""
-        return nn.Identity() if self.nonlin is None else self.nonlin(**self.nonlin_kwargs)
+        return nn.Identity() if self.nonlin is None else self.nonlin(**(self.nonlin_kwargs or {}))
 
 
 class ConvNormNonlin(nn.Module):
@@ -147,3 +147,12 @@ class ConvNormNonlin(nn.Module):
         if self.nonlin_first:
             return self.norm(self.nonlin(output))  # type: ignore[no-any-return]
         return self.nonlin(self.norm(output))  # type: ignore[no-any-return]
+
+
+def stacked(
+    n_convs: int, input_channels: int, width: int, kernel_size: Sequence[int], stride: Sequence[int], ops: LayerOps
+) -> list[ConvNormNonlin]:
+    """Make layers of one width that follow each other, the first with the stride."""
+    inputs = [input_channels] + [width] * (n_convs - 1)
+    strides = [stride] + [[1] * ops.dimension] * (n_convs - 1)
+    return [ConvNormNonlin(n, width, kernel_size, step, ops) for n, step in zip(inputs, strides, strict=True)]

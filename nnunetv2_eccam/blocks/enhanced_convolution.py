@@ -127,20 +127,16 @@ class EnhancedConvolution(nn.Module):
         self.begin()
 
     @torch.no_grad()
-    def begin(self, slope: float = 1e-2) -> None:
-        """Initialise what is no convolution's own; call it after the convolutions are initialised.
-
-        Args:
-            slope: of the leaky ReLU that He's variance is for.
-        """
+    def begin(self) -> None:
+        """Initialise what is no convolution's own; call it after the convolutions are initialised."""
         kernels = self._kernels()
         if self.branch_init == "he_sum" and len(kernels) > 1:
             # How many kernels reach each position, and so the share that each of them has of it.
             reach = sum_kernels([torch.ones_like(kernel[:1, :1]) for kernel in kernels])
-            fan_in = kernels[0][0].numel()
+            variance = 2 / (1 + 1e-2**2) / kernels[0][0].numel()  # He's, for a leaky ReLU of slope 0.01
             all_shares = [1 / centre_of(reach, kernel) for kernel in kernels]
             for kernel, shares in zip(kernels, all_shares, strict=True):
-                kernel.copy_(torch.randn_like(kernel) * (2 / (1 + slope**2) / fan_in * shares).sqrt())
+                kernel.copy_(torch.randn_like(kernel) * (variance * shares).sqrt())
             for norm, shares in zip(self._norms_of_branches() or [], all_shares, strict=False):
                 if isinstance(norm.weight, Tensor):
                     norm.weight.copy_((shares.sum() / reach.numel()).sqrt().expand_as(norm.weight))
@@ -149,15 +145,15 @@ class EnhancedConvolution(nn.Module):
                 scale.copy_(_length(kernel))
 
     @property
-    def norm(self) -> nn.Module:
-        """The norm after the sum; with one per branch the first of them."""
-        return self.norms[0]
+    def folds(self) -> bool:
+        """Whether the branches are one convolution at inference."""
+        return all(map(_folds, self._norms_of_branches() or []))
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the block, as one convolution where its branches are one."""
         norms = self._norms_of_branches()
         padding = self.square.padding
-        if norms is not None and (self.training or not all(map(_folds, norms))):
+        if norms is not None and (self.training or not self.folds):
             summed = norms[0](self.square(features))
             for norm, conv in zip(norms[1:], self.asymmetric, strict=True):
                 summed = summed + self._branch(features, conv, norm)
@@ -207,17 +203,18 @@ class EnhancedConvolution(nn.Module):
     def _kernel_of_inference(self) -> tuple[Tensor, Tensor | None]:
         """Give the one kernel and bias, made once for as long as nothing that they are made of changes."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_traced():
-            return self._one_kernel()
+            return self.one_kernel()
         made_of = [*self.parameters(), *self.buffers()]
         if any(tensor.is_inference() for tensor in made_of):  # which have no versions
-            return self._one_kernel()
+            return self.one_kernel()
         versions = [(tensor.data_ptr(), tensor._version) for tensor in made_of]
         if self._kept is None or self._kept[0] != versions:
             # With the storages, whose addresses no other tensor takes meanwhile.
-            self._kept = (versions, self._one_kernel(), [tensor.untyped_storage() for tensor in made_of])
+            self._kept = (versions, self.one_kernel(), [tensor.untyped_storage() for tensor in made_of])
         return self._kept[1]
 
-    def _one_kernel(self) -> tuple[Tensor, Tensor | None]:
+    def one_kernel(self) -> tuple[Tensor, Tensor | None]:
+        """Give the kernel and the bias of the one convolution that the branches are at inference."""
         if self._norms_of_branches() is None:
             return self.summed_kernel(), self.square.bias
         return self.folded_kernel()

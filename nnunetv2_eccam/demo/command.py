@@ -36,7 +36,7 @@ FOLDS = 5
 
 SNAKEFILE = Path(__file__).with_name("workflow") / "Snakefile"
 OPTIONS = "demo.json"
-"""The run's options; the file also marks a folder as one that the demonstration may empty."""
+"""The run's options; the file also marks a folder as the demonstration's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,21 +64,24 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: an option is wrong or a command has failed.
     """
-    from nnunetv2_eccam.benchmark.run_snakemake import run_snakemake
+    from nnunetv2_eccam.benchmark.run_snakemake import open_work_folder, run_snakemake
+    from nnunetv2_eccam.dataset_conversion import model, msd  # type: ignore[import-not-found]
 
     work = Path(os.path.abspath(arguments.work_dir.expanduser()))
     data = Path(os.path.abspath(arguments.data.expanduser())) if arguments.data else None
     if data and data.is_relative_to(work):
         raise UserError(f"{data} lies in the work folder {work}; give another -o")
-    labelled = count_labelled(data) if data else PHANTOM_LABELLED
+    labelled = PHANTOM_LABELLED
+    if data:
+        labelled = sum(case.label is not None for case in msd.plan_msd(data, "msd-heart", model.Options()).cases)
     if not 1 <= arguments.hold_out <= labelled - FOLDS:
         raise UserError(
-            f"--hold-out {arguments.hold_out}: of {labelled} labelled cases, 1 to {labelled - FOLDS} can be "
-            f"held out, since nnU-Net's {FOLDS} folds need as many cases"
+            f"--hold-out {arguments.hold_out}: 1 or more of the {labelled} labelled cases must be held out, and "
+            f"{FOLDS} or more left for nnU-Net's {FOLDS} folds"
         )
     if arguments.seed < 0:
         raise UserError(f"--seed {arguments.seed}: a seed is 0 or more")
-    open_work_folder(work)
+    open_work_folder(work, OPTIONS)
     write_json(work / OPTIONS, {
         "data": str(data) if data else "", "labelled": labelled, "unlabelled": PHANTOM_UNLABELLED,
         "dataset": "Dataset002_Heart" if data else "Dataset502_HeartPhantom",
@@ -87,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         "device": _device(arguments.device), "hold_out": arguments.hold_out, "seed": arguments.seed,
     })  # fmt: skip
     variables = {name: str(work / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    for path in variables.values():
+        Path(path).mkdir(exist_ok=True)
     # Each worker process imports torch anew, and compiling takes longer than a few short epochs.
     variables |= {"nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
     os.environ.pop("nnUNet_n_proc_DA", None)  # the user's 0, good for training, would break the planning
@@ -103,42 +108,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"\n{(work / 'results.txt').read_text(encoding='utf-8')}")
     print(f"Table:   {work / 'scores_volume.csv'}\nPicture: {work / 'demo.png'}")
     return 0
-
-
-def open_work_folder(folder: Path) -> None:
-    """Create a work folder, or open one that an earlier run has left.
-
-    Raises:
-        UserError: it is not a folder, cannot be written to, or holds things of somebody else's.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not (folder / OPTIONS).exists():
-            raise UserError(f"{folder} is not empty and not a work folder of this command; give another --work-dir")
-        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-            (folder / name).mkdir(exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"{folder} is not a folder; give another --work-dir") from None
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written to: {error.strerror}; give another --work-dir") from error
-
-
-def count_labelled(download: Path) -> int:
-    """Count the labelled cases of an MSD download.
-
-    Raises:
-        UserError: it is no folder, or has none.
-    """
-    if not download.is_dir():
-        raise UserError(f"{download} is not a folder; --data names an unpacked download, as Task02_Heart")
-    images, labels = ({path.name for path in (download / f"{part}Tr").glob("[!.]*.nii.gz")}
-                      for part in ("images", "labels"))  # fmt: skip
-    if not images & labels:
-        raise UserError(
-            f"{download} has no labelled case: no NIfTI file is in both imagesTr and labelsTr; --data names the folder "
-            "that holds these and dataset.json"
-        )
-    return len(images & labels)
 
 
 def _device(asked: str) -> str:

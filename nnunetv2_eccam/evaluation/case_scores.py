@@ -100,9 +100,7 @@ class Scoring:
             raise UserError(f"the surface Dice's tolerance is {self.nsd_tolerance}; give a distance from 0")
 
 
-def score_case(
-    case: str, reference_file: Path, prediction_file: Path, scoring: Scoring
-) -> tuple[list[Row], list[Row]]:
+def score_case(case: str, reference_file: Path, prediction_file: Path, scoring: Scoring) -> tuple[list[Row], list[Row]]:
     """Score one case.
 
     Returns:

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     from nnunetv2_eccam.evaluation.folders import cases_in, score_folder
     from nnunetv2_eccam.evaluation.labels import read_dataset_json
     from nnunetv2_eccam.evaluation.score_files import patients_of, pool_patients, write_scores
-    from nnunetv2_eccam.evaluation.summary_table import Interval, Scores, remarks, table
+    from nnunetv2_eccam.evaluation.summary_table import Scores, remarks, table
 
     labels = read_dataset_json(arguments.djfile)
     references = cases_in(arguments.references, labels.file_ending, "references")
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     written = {folder / name: scores for name, scores in tables.items() if scores is not None}
     for path, scores in written.items():
         write_scores(scores, path)
-    interval = Interval(arguments.confidence, arguments.bootstrap, arguments.seed)
+    interval = {"confidence": arguments.confidence, "n_bootstrap": arguments.bootstrap, "seed": arguments.seed}
     print(table(scored, interval), remarks(scored, interval), sep="\n\n")
     if scored.has_slices:
         print(f"Slices are along {'zyx'[axis]} ({reason})")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.errors import UserError, words_of
 from nnunetv2_eccam.evaluation.case_scores import Row, Scoring, score_case
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, score_table
 from nnunetv2_eccam.volumes import list_volumes
@@ -17,16 +17,11 @@ if TYPE_CHECKING:
 
 Scored = tuple[list[Row], list[Row]] | UserError
 
+Pair = tuple[str, Path, Path]
+"""A case, its reference and its prediction."""
+
 NAMED = 5
 """How many files or cases a message names."""
-
-
-class Pair(NamedTuple):
-    """One case's two files."""
-
-    case: str
-    reference: Path
-    prediction: Path
 
 
 def score_folder(
@@ -78,7 +73,7 @@ def cases_in(folder: Path, file_ending: str, what: str) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; it should hold the {what}")
-    files = list_volumes(folder, file_ending).files
+    files = list_volumes(folder, file_ending)
     if not files:
         raise UserError(f"{folder} has no file that ends in {file_ending} (file_ending of dataset.json): no {what}")
     return files
@@ -116,17 +111,17 @@ def pair_files(
             advice += ", or give --chill for those that are there" if advice and what == "prediction" else ""
             count = "1 case" if len(missing) == 1 else f"{len(missing)} cases"
             raise UserError(f"{count} without {what}: {files}{more} missing{advice}")
-    return [Pair(case, true[case], predicted[case]) for case in sorted(wanted)]
+    return [(case, true[case], predicted[case]) for case in sorted(wanted)]
 
 
 def _attempt(pair: Pair, scoring: Scoring) -> Scored:
     """Score one case; what is the user's to mend comes back as a value, so that all such cases are named."""
     try:
         return score_case(*pair, scoring)
-    except UserError as error:
-        return error
+    except (UserError, OSError) as error:
+        return UserError(words_of(error))
     except MemoryError:
-        return UserError(f"{pair.case}: not enough memory; use fewer processes (-np 1)")
+        return UserError(f"{pair[0]}: not enough memory; use fewer processes (-np 1)")
 
 
 def _run(work: partial[Scored], pairs: Sequence[Pair], n_processes: int) -> Iterator[Scored]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.case_scores import Counts
-from nnunetv2_eccam.files import saved
+from nnunetv2_eccam.files import written_whole
 
 if TYPE_CHECKING:
     import pandas
@@ -88,16 +88,9 @@ def patients_of(cases: Sequence[str], pattern: str) -> list[str]:
 
 
 def write_scores(scores: pandas.DataFrame, target: Path) -> None:
-    """Write a table of scores as CSV, whole or not at all; its folder is made.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
-    with saved(target) as partial:
+    """Write a table of scores as CSV, whole or not at all; its folder is made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target) as partial:
         scores.to_csv(partial, index=False, lineterminator="\n", encoding="utf-8")
 
 

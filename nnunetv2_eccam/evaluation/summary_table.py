@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnunetv2_eccam.evaluation.score_files import patients_of
 from nnunetv2_eccam.statistics import Summary, summarise
@@ -12,15 +12,10 @@ from nnunetv2_eccam.statistics import Summary, summarise
 if TYPE_CHECKING:
     import pandas
 
+Interval = Mapping[str, Any]
+"""Confidence, resamples and seed of the intervals, as ``statistics.summarise`` takes them."""
+
 OVERLAP = {"dsc": "DSC", "sensitivity": "sensitivity", "precision": "precision"}
-
-
-class Interval(NamedTuple):
-    """How the confidence intervals are made, as ``statistics.summarise`` takes it."""
-
-    confidence: float = 0.95
-    n_bootstrap: int = 10_000
-    seed: int = 0
 
 
 class Scores(NamedTuple):
@@ -48,7 +43,7 @@ def _lines(scores: Scores, interval: Interval) -> Iterator[tuple[str, str, Summa
         units = rows["patient" if "patient" in rows else "case"].tolist()
         if scores.group is not None and "patient" not in rows:
             units = patients_of(units, scores.group)
-        return summarise(rows[column].tolist(), units, **interval._asdict())
+        return summarise(rows[column].tolist(), units, **interval)
 
     for label, rows in scores.volumes.groupby("label", sort=False):
         unit, tolerance = "/".join(dict.fromkeys(rows["unit"])), float(rows["nsd_tolerance"].iloc[0])
@@ -74,7 +69,7 @@ def table(scores: Scores, interval: Interval) -> str:
         mean, sd, low, high = (f"{value:.{digits}f}" if not math.isnan(value) else "-" for value in summary[:4])
         ends = "-" if low == "-" else f"{low} to {high}"
         rows.append((label, metric, mean, sd, ends, f"{summary.n_defined} of {summary.n_all} {unit}"))
-    columns = ["label", "metric", "mean", "SD", f"{100 * interval.confidence:g}% CI", "n"]
+    columns = ["label", "metric", "mean", "SD", f"{100 * interval['confidence']:g}% CI", "n"]
     laid = pandas.DataFrame(rows, columns=columns).set_index(["label", "metric"])
     text: str = laid.rename_axis([None, None]).to_string()
     return text
@@ -85,7 +80,7 @@ def remarks(scores: Scores, interval: Interval) -> str:
     volumes, patients = scores.volumes, scores.patients
     units = "cases" if patients is None else "patients"
     count = volumes["case"].nunique() if patients is None else patients["patient"].nunique()
-    words = [f"CI: of the mean, bootstrap over {units} ({interval.n_bootstrap} resamples, seed {interval.seed})"]
+    words = [f"CI: of the mean, bootstrap over {units} ({interval['n_bootstrap']} resamples, seed {interval['seed']})"]
     if scores.has_slices:
         words.append(f"Per slice: the slices that hold the structure in the reference; the CI resamples whole {units}")
     if patients is not None:

@@ -69,8 +69,7 @@ class SurfaceDistances:
 
         NaN where either side has no surface to measure.
         """
-        sides = (self.reference.percentile(fraction), self.prediction.percentile(fraction))
-        return math.nan if any(map(math.isnan, sides)) else max(sides)
+        return float(np.max([self.reference.percentile(fraction), self.prediction.percentile(fraction)]))
 
     def surface_dice(self, tolerance: float) -> float:
         """Give the part of both surfaces' area that is at most ``tolerance`` from the other surface.

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from operator import itemgetter
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +36,10 @@ Place = tuple[int, tuple[Any, ...]]
 """The number of an image, and where a tile lies in it, (C, *image): one of nnU-Net's slicers. A 2D tile has a number
 for the first axis."""
 
+Sums = tuple[Tensor, Tensor]
+"""Of one image the sum of its tiles' weighted logits, (K, *image), and that of the weights, (*image). Both are in half
+precision, as nnU-Net's."""
+
 
 class BatchedPredictor(nnUNetPredictor):
     """Predict preprocessed images as nnU-Net, equal within float tolerance, in fewer and larger calls of the network.
@@ -52,20 +56,12 @@ class BatchedPredictor(nnUNetPredictor):
         kwargs: nnU-Net's.
     """
 
-    batch_size: int | None = None
-    """Samples in one call of the network at most, or None to choose; a subclass may set it."""
-
     def __init__(self, *args: Any, batch_size: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if batch_size is not None:
-            self.batch_size = batch_size
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.batch_size = batch_size
         self._fits = math.inf  # samples, once memory has run out
-
-    def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
-        """Predict one image, (C, *image) with three axes, with every fold; see :meth:`predict_logits`."""
-        return self.predict_logits([data])[0]
 
     def predict_sliding_window_return_logits(self, input_image: Tensor) -> Tensor:
         """Predict one image with the weights that the network has.
@@ -171,18 +167,21 @@ class BatchedPredictor(nnUNetPredictor):
         weight: Tensor | int = 1
         if self.use_gaussian:
             weight = compute_gaussian(patch, sigma_scale=1.0 / 8, value_scaling_factor=10, device=results_device)
+        zeros = partial(torch.zeros, dtype=torch.half, device=results_device)
         padded, kept, sums, places = [], [], [], []
         for number, image in enumerate(images):
             data, inside = pad_nd_image(image, patch, "constant", {"value": 0}, True, None)
             padded.append(data.to(results_device))
             kept.append((slice(None), *inside[1:]))
-            sums.append(LogitSum(heads, data.shape[1:], weight, results_device))
+            sums.append((zeros((heads, *data.shape[1:])), zeros(data.shape[1:])))
             places += [(number, place) for place in self._internal_get_sliding_window_slicers(data.shape[1:])]
-        self._predict_tiles(padded, places, sums)
-        return [logits.mean()[inside] for logits, inside in zip(sums, kept, strict=True)]
+        self._predict_tiles(padded, places, sums, weight)
+        return [torch.div(total, weights, out=total)[each] for (total, weights), each in zip(sums, kept, strict=True)]
 
-    def _predict_tiles(self, images: Sequence[Tensor], places: Sequence[Place], sums: Sequence[LogitSum]) -> None:
-        """Cut the images' tiles, predict and add them up.
+    def _predict_tiles(
+        self, images: Sequence[Tensor], places: Sequence[Place], sums: Sequence[Sums], weight: Tensor | int
+    ) -> None:
+        """Cut the images' tiles, predict and add them up; ``weight`` is of a tile's pixels, (*patch), or 1.
 
         One thread cuts and sends the next tiles and another fetches and adds the last ones while the network runs,
         which matters where images and results lie on the CPU and the network does not.
@@ -201,7 +200,7 @@ class BatchedPredictor(nnUNetPredictor):
                 logits = self._predict_group(tiles)
                 if adding is not None:
                     adding.result()
-                adding = adder.submit(_add_tiles, sums, logits, group)
+                adding = adder.submit(_add_tiles, sums, weight, logits, group)
                 progress.update(len(group))
             if adding is not None:
                 adding.result()
@@ -274,36 +273,6 @@ class BatchedPredictor(nnUNetPredictor):
         return length
 
 
-class LogitSum:
-    """An image's logits from overlapping tiles: a weighted mean, added up as nnU-Net does, in half precision.
-
-    Args:
-        heads: logit maps K.
-        image_size: of the padded image, three axes.
-        weight: of a tile's pixels, (*patch), or 1.
-        device: where the sums lie.
-    """
-
-    def __init__(self, heads: int, image_size: Sequence[int], weight: Tensor | int, device: torch.device) -> None:
-        self._weight = weight
-        self._logits = torch.zeros((heads, *image_size), dtype=torch.half, device=device)
-        self._weights = torch.zeros(tuple(image_size), dtype=torch.half, device=device)
-
-    def add(self, tiles: Tensor, places: Sequence[tuple[Any, ...]]) -> None:
-        """Add logits (T, K, *patch), on any device, at T places; they are changed in place."""
-        tiles = tiles.to(self._logits.device)
-        tiles *= self._weight
-        for tile, place in zip(tiles, places, strict=True):
-            # Indices and slices give views, so this adds in place; ``sums[place] += tile`` would also copy
-            # the sum onto itself.
-            self._logits[place].add_(tile)
-            self._weights[place[1:]].add_(self._weight)
-
-    def mean(self) -> Tensor:
-        """Give the logits, (K, *image), infinite where half precision overflowed. The sums are used up."""
-        return torch.div(self._logits, self._weights, out=self._logits)
-
-
 @torch.inference_mode()
 def _read_tiles(images: Sequence[Tensor], places: Sequence[Place], device: torch.device) -> Tensor:
     """Cut tiles, (T, C, *patch), from images, (C, *image), and send them to the network's device."""
@@ -311,17 +280,18 @@ def _read_tiles(images: Sequence[Tensor], places: Sequence[Place], device: torch
 
 
 @torch.inference_mode()
-def _add_tiles(sums: Sequence[LogitSum], logits: Tensor, places: Sequence[Place]) -> None:
-    """Add tiles' logits, (T, K, *patch), to the sums of their images."""
-    start = 0
-    for number, of_image in itertools.groupby(places, key=itemgetter(0)):
-        some = [place for _, place in of_image]
-        sums[number].add(logits[start : start + len(some)], some)
-        start += len(some)
+def _add_tiles(sums: Sequence[Sums], weight: Tensor | int, logits: Tensor, places: Sequence[Place]) -> None:
+    """Add tiles' logits, (T, K, *patch), on any device, to the sums of their images; they are changed in place."""
+    logits = logits.to(sums[0][0].device)
+    logits *= weight
+    for tile, (number, place) in zip(logits, places, strict=True):
+        total, weights = sums[number]
+        # Indices and slices give views, so this adds in place; ``total[place] += tile`` would also copy the sum
+        # onto itself.
+        total[place].add_(tile)
+        weights[place[1:]].add_(weight)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out; other devices than CUDA have no class for it."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _OUT_OF_MEMORY)
-    )
+    """Tell whether an error says that memory ran out, by its words; other devices than CUDA have no class for it."""
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _OUT_OF_MEMORY)

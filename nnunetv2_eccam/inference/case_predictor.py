@@ -12,7 +12,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.export_prediction import (
@@ -213,9 +212,6 @@ class CasePredictor(BatchedPredictor):
         for item in items:
             n = more = 0
             if not isinstance(item, Failure):
-                if isinstance(item["data"], str):  # of an iterator that hands its cases over in files
-                    file, item["data"] = item["data"], torch.from_numpy(np.load(item["data"]))
-                    os.remove(file)
                 n = self.samples_of(item["data"])
                 more = item["data"].nbytes + (2 * heads + 2) * math.prod(item["data"].shape[1:])
             if group and (samples + n > BATCHES_TOGETHER * self.samples_at_once or size + more > BYTES_TOGETHER):

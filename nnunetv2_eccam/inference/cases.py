@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.volumes import ending_of, list_volumes, present_file, read_image
+from nnunetv2_eccam.volumes import ending_of, hidden_line, list_volumes, present_file, read_image
 from nnunetv2_eccam.volumes.volume import by
 
 UNCHECKED = (".nii.gz", ".nii", ".gipl", ".tif", ".tiff")
@@ -54,12 +54,12 @@ def find_cases(folder: Path, ending: str) -> tuple[list[list[str]], list[Failure
     Raises:
         UserError: there is no such folder, or no image in it.
     """
-    listing = list_volumes(folder, ending)
-    if listing.hidden:
-        print(listing.hidden_line, file=sys.stderr)
+    volumes = list_volumes(folder, ending)
+    if line := hidden_line(folder):
+        print(line, file=sys.stderr)
     cases: dict[str, list[str]] = {}
     failures = []
-    for name, path in listing.files.items():
+    for name, path in volumes.items():
         if match := re.fullmatch(r"(.+)_\d{4}", name):
             cases.setdefault(match[1], []).append(str(path))
         else:

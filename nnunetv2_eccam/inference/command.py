@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
     """
     # An abbreviation may be meant for nnU-Net's parser.
     parser = argparse.ArgumentParser(prog="nnUNetv2_eccam predict", add_help=False, allow_abbrev=False)
-    parser.add_argument("--batch-size", type=_positive, metavar="N")
+    parser.add_argument("--batch-size", type=int, metavar="N")
     arguments, nnunet_words = parser.parse_known_args(list(words))
     if {"-h", "--help"} & set(nnunet_words):
         print(__doc__)
@@ -58,9 +58,3 @@ def main(words: Sequence[str]) -> int:
                 raise
             raise UserError(" ".join(str(error).split())) from error
     return 0
-
-
-def _positive(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {word}")
-    return int(word)

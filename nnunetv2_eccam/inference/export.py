@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import saved
+from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.inference.folding import folded
 from nnunetv2_eccam.inference.trained_model import CHECKPOINT, checked_model
 
@@ -70,21 +71,17 @@ def load_model(folder: Path, folds: Sequence[str] | None, checkpoint: str = CHEC
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
-    if folds is None:
-        folds = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
     with contextlib.redirect_stdout(io.StringIO()):  # it comments on settings that do not matter here
         predictor: Any = nnUNetPredictor(device=torch.device("cpu"))
-        with checked_model(folder, folds, checkpoint):
-            predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+        with checked_model(folder, folds, checkpoint) as found:
+            predictor.initialize_from_trained_model_folder(str(folder), tuple(found), checkpoint)
     configuration = predictor.configuration_manager
     channels = determine_num_input_channels(predictor.plans_manager, configuration, predictor.dataset_json)
     patch = [int(n) for n in configuration.patch_size]
-    halvings = [1] * len(patch)
-    for strides in configuration.network_arch_init_kwargs["strides"]:
-        steps = [strides] * len(patch) if isinstance(strides, int) else strides
-        halvings = [n * int(step) for n, step in zip(halvings, steps, strict=True)]
+    strides = [np.broadcast_to(each, len(patch)) for each in configuration.network_arch_init_kwargs["strides"]]
+    halvings = np.prod(strides, axis=0).tolist()
     network = getattr(predictor.network, "_orig_mod", predictor.network).eval()
-    weights = dict(zip(map(str, folds), predictor.list_of_parameters, strict=True))
+    weights = dict(zip(found, predictor.list_of_parameters, strict=True))
     return LoadedModel(network, weights, channels, patch, halvings)
 
 
@@ -116,7 +113,7 @@ def export_model(
         path = target if len(model.weights) == 1 else target.with_stem(f"{target.stem}_fold_{fold}")
         model.network.load_state_dict(weights)
         network = folded(model.network)
-        with saved(path) as partial:
+        with written_whole(path) as partial:
             if target.suffix == ".onnx":
                 larger = [n + step for n, step in zip(size, model.halvings, strict=True)]
                 shapes = [(1, *size), (2, *size), *([(1, *larger)] if dynamic else [])]

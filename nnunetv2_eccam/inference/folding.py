@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
@@ -31,30 +30,16 @@ def folded(network: Network) -> Network:
     network = copy.deepcopy(network).eval()
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, EnhancedConvolution) and folds(child):
+            if isinstance(child, EnhancedConvolution) and child.folds:
                 setattr(module, name, plain_layer(child))
     return network
-
-
-def folds(block: EnhancedConvolution) -> bool:
-    """Tell whether a block's branches are one convolution at inference."""
-    if block.norm_per_branch:
-        norms: list[nn.Module] = list(block.norms)
-    else:
-        norms = list(block.branch_norms) if block.branch_form == "batch_norm" else []
-    return all(isinstance(norm, _BatchNorm) and norm.running_mean is not None for norm in norms)
 
 
 @torch.no_grad()
 def plain_layer(block: EnhancedConvolution) -> ConvNormNonlin:
     """Make the plain layer that equals a block in eval mode."""
-    if block.norm_per_branch or block.branch_form == "batch_norm":
-        kernel, bias = block.folded_kernel()
-    else:
-        kernel, bias = block.summed_kernel(), block.square.bias
-    ops = replace(
-        block.ops, conv_bias=bias is not None, norm_op=None if block.norm_per_branch else block.ops.norm_op
-    )
+    kernel, bias = block.one_kernel()
+    ops = replace(block.ops, conv_bias=bias is not None, norm_op=None if block.norm_per_branch else block.ops.norm_op)
     layer = ConvNormNonlin(kernel.shape[1], kernel.shape[0], kernel.shape[2:], block.stride, ops).to(kernel)
     layer.conv.weight.copy_(kernel)
     if bias is not None:

@@ -17,9 +17,7 @@ LONGEST_REASON = 300
 """Letters of another program's message that are repeated; torch lists every weight that does not fit."""
 
 
-def model_folder(
-    dataset: str, configuration: str, trainer: str = "nnUNetTrainer", plans: str = "nnUNetPlans"
-) -> Path:
+def model_folder(dataset: str, configuration: str, trainer: str, plans: str) -> Path:
     """Give the folder of a model in ``nnUNet_results``, which need not exist; of nnU-Net's ``-d -c -tr -p``.
 
     Raises:
@@ -33,7 +31,7 @@ def model_folder(
         raise UserError(" ".join(str(error).split())) from error
 
 
-def check_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str = CHECKPOINT) -> None:
+def check_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str = CHECKPOINT) -> list[str]:
     """See that a folder holds a trained model with these folds, and that none of its files is cut short.
 
     Args:
@@ -41,14 +39,15 @@ def check_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str
         folds: numbers, or ``all``; None: whichever are there.
         checkpoint: name of the file in each fold.
 
+    Returns:
+        the folds.
+
     Raises:
         UserError: a file is missing or broken; the message names it, or the folds that are there.
     """
     if not folder.is_dir():
         raise UserError(f"there is no trained model at {folder}; check -d, -tr, -p, -c and nnUNet_results, or -m")
     for name in ("plans.json", "dataset.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing, which nnU-Net writes when it trains a model")
         if not isinstance(read_json(folder / name), dict):
             raise UserError(f"{folder / name} is not what nnU-Net writes: it holds no JSON object; copy it again")
     trained = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{checkpoint}"))
@@ -66,19 +65,19 @@ def check_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str
                 f"{folder / f'fold_{fold}' / checkpoint} is cut short or is not a checkpoint; copy it again, or train "
                 f"the fold again"
             )
+    return wanted
 
 
 @contextmanager
-def checked_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str = CHECKPOINT) -> Iterator[None]:
-    """Check a model's folder, then load the model in the block: what fails there becomes one line.
+def checked_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str = CHECKPOINT) -> Iterator[list[str]]:
+    """Check a model's folder, then load its folds in the block: what fails there becomes one line.
 
     Raises:
         UserError: see :func:`check_model`; or the checkpoint does not fit the plans, or its trainer is not found.
     """
-    folds = None if folds is None else list(folds)
-    check_model(folder, folds, checkpoint)
+    found = check_model(folder, folds, checkpoint)
     try:
-        yield
+        yield found
     except MemoryError:
         raise
     except UserError as error:
@@ -86,20 +85,18 @@ def checked_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: s
     except Exception as error:  # torch, pickle and nnU-Net raise what they like on a broken file
         reason = " ".join(str(error).split()) or type(error).__name__
         reason = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON].rsplit(" ", 1)[0] + " ..."
-        which = f" of fold {', '.join(map(str, folds))}" if folds else ""
-        raise UserError(f"the model in {folder} ({checkpoint}{which}) cannot be loaded: {reason}") from error
+        which = f"{checkpoint} of fold {', '.join(found)}"
+        raise UserError(f"the model in {folder} ({which}) cannot be loaded: {reason}") from error
 
 
-def check_device(name: str) -> str:
-    """See that torch can use ``cuda``, ``mps`` or ``cpu``, and give it back.
+def check_device(name: str) -> None:
+    """See that torch can use ``cuda``, ``mps`` or ``cpu``.
 
     Raises:
         UserError: it cannot.
     """
     import torch
 
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no CUDA device that torch can use; run on the CPU with -device cpu")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("there is no MPS device that torch can use; run on the CPU with -device cpu")
-    return name
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(name, True):
+        raise UserError(f"there is no {name.upper()} device that torch can use; run on the CPU with -device cpu")

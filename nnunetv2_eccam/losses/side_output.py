@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.utilities.helpers import softmax_helper_dim1
 from torch import Tensor, nn
 
 Supervision = Literal["dice_main_ce_side", "dice_ce_all"]
@@ -36,7 +37,7 @@ class DiceAndCrossEntropy(nn.Module):
         self.regions = regions
         self.ignore_label = ignore_label
         self.soft_dice = MemoryEfficientSoftDiceLoss(
-            apply_nonlin=torch.sigmoid if regions else _softmax,
+            apply_nonlin=torch.sigmoid if regions else softmax_helper_dim1,
             batch_dice=batch_dice,
             do_bg=regions,
             smooth=1e-5,
@@ -151,7 +152,3 @@ class SideOutputLoss(nn.Module):
         terms = ((self.dice_weight, self.terms.dice), (self.ce_weight, self.terms.cross_entropy))
         # A term of no weight (Table IV's Dice alone, BCE alone) is not computed.
         return torch.stack([weight * term(output, target) for weight, term in terms if weight > 0]).sum()
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    return torch.softmax(logits, 1)

@@ -49,7 +49,7 @@ def _find(source: Path, stems: Sequence[str], what: str) -> Path:
         return source
     if not source.is_dir():
         raise UserError(f"{what}: {source} does not exist; give a folder, or the file of a single case")
-    files = list_volumes(source).files
+    files = list_volumes(source)
     for stem in stems:
         if stem in files:
             return files[stem]
@@ -62,7 +62,7 @@ def _cases(options: Overlay, channel: str) -> list[str]:
     if options.cases is None:
         for folder in options.masks:
             if folder.is_dir():
-                present = list_volumes(folder).files
+                present = list_volumes(folder)
                 cases = [case for case in cases if case in present]
     if not cases:
         masks = ", ".join(map(str, options.masks))
@@ -84,7 +84,7 @@ def _cases_of_images(source: Path, channel: str) -> list[str]:
     if not source.exists():
         raise UserError(f"{source} does not exist; --images is the folder of the images, or one image's file")
     if source.is_dir():
-        stems = list(list_volumes(source).files)
+        stems = list(list_volumes(source))
     else:
         ending = ending_of(source)
         if ending is None:

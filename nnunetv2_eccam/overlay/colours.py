@@ -47,8 +47,8 @@ def colour_labels(
 
 
 def colour_errors(
-    image: npt.NDArray[Any], reference: npt.NDArray[Any], prediction: npt.NDArray[Any], opacity: float = OPACITY
+    image: npt.NDArray[Any], reference: npt.NDArray[Any], prediction: npt.NDArray[Any]
 ) -> npt.NDArray[np.float64]:
     """Colour hits, false alarms and misses of masks (not 0), as :func:`colour_labels` does."""
     outcome = np.asarray(reference > 0, np.uint8) + 2 * np.asarray(prediction > 0, np.uint8)
-    return colour_labels(image, outcome, {3: TRUE_POSITIVE, 2: FALSE_POSITIVE, 1: FALSE_NEGATIVE}, opacity)
+    return colour_labels(image, outcome, {3: TRUE_POSITIVE, 2: FALSE_POSITIVE, 1: FALSE_NEGATIVE})

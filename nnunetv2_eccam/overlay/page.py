@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import saved
+from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.overlay.view import View
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ LETTER = 0.62
 """Width of a letter over the size of the type, rather too wide than too narrow."""
 
 OPPOSITE = {"R": "L", "A": "P", "S": "I"}
-FORMATS: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+FORMATS: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".webp": {}}
 """Endings of pictures, and the metadata left out of each, so that the same input gives the same file."""
 
 
@@ -188,9 +188,6 @@ def save_figure(draw: Callable[[], Figure], target: Path) -> None:
     """Draw a figure and write it, in the format of the target's ending, whole or not at all.
 
     matplotlib's defaults hold, whatever the user's own settings are (TeX would read names as its commands).
-
-    Raises:
-        UserError: the file cannot be written.
     """
     import matplotlib
 
@@ -200,5 +197,5 @@ def save_figure(draw: Callable[[], Figure], target: Path) -> None:
         # Journals ask for fonts that are embedded as outlines; text in an SVG stays text, which can be edited.
         matplotlib.rcParams.update({"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "nnunetv2_eccam"})
         figure = draw()
-        with saved(target) as partial:
-            figure.savefig(partial, format=ending[1:], dpi=figure.dpi, metadata=FORMATS[ending])
+        with written_whole(target) as partial:
+            figure.savefig(partial, format=ending[1:], dpi=figure.dpi, metadata=FORMATS[ending] or None)

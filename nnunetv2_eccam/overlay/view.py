@@ -120,15 +120,8 @@ def view_of(image: Volume, plane: str | None = None) -> View:
         image: the image.
         plane: axial, coronal or sagittal. None: across the only axis with a single voxel, else across the axis
             whose voxels are clearly larger than along both others, else axial.
-
-    Raises:
-        UserError: two axes of the grid fall together, so that it has no orientation.
     """
     turns = np.asarray(io_orientation(image.affine), np.float64)
-    if np.isnan(turns).any():
-        raise UserError(
-            f"{image.path}: its header gives two axes the same direction, so that it has no orientation; correct it"
-        )
     file_axes = [int(axis) for axis in np.argsort(turns[:, 0])]
     spacing = [image.spacing[axis] for axis in file_axes]
     shape = [image.shape[axis] for axis in file_axes]

@@ -59,14 +59,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.gpu_memory_target <= 0:
         raise UserError(f"-gpu_memory_target must be more than 0 GB, got {arguments.gpu_memory_target}")
 
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
     from nnunetv2_eccam.plans.configuration import make_configuration
     from nnunetv2_eccam.plans.dataset_plans import find_dataset_plans
 
     dataset = find_dataset_plans(wanted, arguments.plans)
     if not overrides:
         print(f"{dataset.file}")
+        plans = PlansManager(dataset.plans)
         for name in dataset.plans["configurations"]:
-            print(f"  {_summary(name, _resolved(dataset.plans, name))}")
+            print(f"  {_summary(name, plans.get_configuration(name).configuration)}")
         return 0
     configurations: dict[str, dict[str, Any]] = {}
     for name in overrides:
@@ -79,13 +82,6 @@ def run(arguments: argparse.Namespace) -> int:
     for name, entry in configurations.items():
         print(f"  {outcome[name]:9s} {_summary(name, entry)}")
     return 0
-
-
-def _resolved(plans: dict[str, Any], name: str) -> dict[str, Any]:
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    configuration: dict[str, Any] = PlansManager(plans).get_configuration(name).configuration
-    return configuration
 
 
 def _summary(name: str, entry: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from nnunetv2_eccam.architectures.from_plans import (
     cut_to_depth,
     network_arguments,
 )
-from nnunetv2_eccam.architectures.unet_plan import divisors
+from nnunetv2_eccam.architectures.unet_plan import divisors, per_stage_and_axis
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.plans.batch_size import dataset_voxels, estimate_batch_size
 from nnunetv2_eccam.plans.overrides import ConfigurationOverride
@@ -54,19 +54,22 @@ def make_configuration(
     Raises:
         UserError: what the override asks for does not make sense for this data set, with what is wrong.
     """
-    if override.inherits_from not in plans["configurations"]:
-        raise UserError(
-            f"{override.name} inherits from {override.inherits_from}, which the plans do not have; they have "
-            f"{', '.join(plans['configurations'])}. "
-            f"Plan it first: nnUNetv2_plan_and_preprocess ... -c {override.inherits_from}"
-        )
-    parent = PlansManager(dict(plans)).get_configuration(override.inherits_from).configuration
-    architecture = _architecture(override, parent)
-    patch_size = _patch_size(override, parent, architecture["arch_kwargs"]["strides"])
-    if override.network == "ECCaMUNet":
-        architecture["arch_kwargs"] = network_arguments(architecture, patch_size)
-    _check(override, architecture["arch_kwargs"], patch_size)
-    values = _feature_map_size(override, architecture, patch_size, dataset_json)
+    try:
+        if override.inherits_from not in plans["configurations"]:
+            raise UserError(
+                f"it inherits from {override.inherits_from}, which the plans do not have; they have "
+                f"{', '.join(plans['configurations'])}. "
+                f"Plan it first: nnUNetv2_plan_and_preprocess ... -c {override.inherits_from}"
+            )
+        parent = PlansManager(dict(plans)).get_configuration(override.inherits_from).configuration
+        architecture = _architecture(override, parent)
+        patch_size = _patch_size(override, parent, architecture["arch_kwargs"]["strides"])
+        if override.network == "ECCaMUNet":
+            architecture["arch_kwargs"] = network_arguments(architecture, patch_size)
+        _check(architecture["arch_kwargs"], patch_size)
+        values = _feature_map_size(architecture, patch_size, dataset_json)
+    except (ValueError, TypeError, AssertionError) as error:  # dynamic-network-architectures asserts
+        raise UserError(f"{override.name} cannot be made: {error}") from error
     batch_size = override.batch_size
     if batch_size == "estimate":
         voxels = dataset_voxels(plans, parent, int(dataset_json["numTraining"]))
@@ -87,15 +90,13 @@ def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) ->
     """Put the override's arguments over the parent's, cut to the stages that it wants at most."""
     given = dict(override.arch_kwargs)
     if unknown := sorted(set(given) - SWITCHES):
-        raise UserError(
-            f"{override.name}: arch_kwargs has an unknown key {unknown[0]!r}; known are {', '.join(sorted(SWITCHES))}"
-        )
+        raise UserError(f"arch_kwargs has an unknown key {unknown[0]!r}; known are {', '.join(sorted(SWITCHES))}")
     inherited = dict(parent["architecture"])
     kwargs = dict(inherited["arch_kwargs"])
     n_stages = given.pop("n_stages", None)
     if override.patch_size is not None:  # the parent's strides belong to the parent's patch
         if not isinstance(given.get("features_per_stage"), list):
-            raise UserError(f"{override.name}: an override with a patch_size must give features_per_stage, a list")
+            raise UserError("an override with a patch_size must give features_per_stage, a list")
         n_stages = n_stages or len(given["features_per_stage"])
         dimension = len(override.patch_size)
         for name in OF_BLOCKS:  # such an override, as the paper's, says all of its network
@@ -113,11 +114,6 @@ def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) ->
     for name, value in given.items():
         per_stage = name in PER_STAGE
         arguments[name] = value[:stages] if per_stage and isinstance(value, list) else value
-    for name in ("features_per_stage", "kernel_sizes", "strides"):
-        if isinstance(arguments[name], list) and len(arguments[name]) != stages:
-            raise UserError(
-                f"{override.name}: {name} has {len(arguments[name])} entries for {stages} stages: {arguments[name]}"
-            )
     class_name = CLASS_NAME
     if override.network == "PlainConvUNet":  # nnU-Net's own network of this kind of plan
         residual = arguments.get("n_blocks_per_stage") is not None
@@ -145,22 +141,20 @@ def _patch_size(
     ]
 
 
-def _check(override: ConfigurationOverride, arguments: Mapping[str, Any], patch_size: Sequence[int]) -> None:
+def _check(arguments: Mapping[str, Any], patch_size: Sequence[int]) -> None:
     """Refuse a patch, depth or dilation that does not make sense together."""
-    strides = arguments["strides"]
-    if any(len(stride) != len(patch_size) for stride in strides):
-        raise UserError(f"{override.name}: a patch of {len(patch_size)} axes and strides {strides} do not fit")
+    strides = per_stage_and_axis("strides", arguments["strides"], arguments["n_stages"], len(patch_size))
     least = divisors(strides)
     if any(n % d for n, d in zip(patch_size, least, strict=True)):
         nearest = [max(d, round(n / d) * d) for n, d in zip(patch_size, least, strict=True)]
         raise UserError(
-            f"{override.name}: patch_size {list(patch_size)} is not divisible by {least}, the product of the "
+            f"patch_size {list(patch_size)} is not divisible by {least}, the product of the "
             f"strides over {len(strides)} stages; the nearest that is: {nearest}"
         )
     bottleneck = bottleneck_size(patch_size, strides)
     if min(bottleneck) < SMALLEST_BOTTLENECK:
         raise UserError(
-            f"{override.name}: {len(strides)} stages leave a bottleneck of {bottleneck} of a patch of "
+            f"{len(strides)} stages leave a bottleneck of {bottleneck} of a patch of "
             f"{list(patch_size)}, below nnU-Net's least of {SMALLEST_BOTTLENECK} along each axis; use fewer stages "
             "or a larger patch"
         )
@@ -172,34 +166,24 @@ def _check(override: ConfigurationOverride, arguments: Mapping[str, Any], patch_
         # A rate of another number of axes is the network's to refuse.
         if all(step >= size for step, size in zip(per_axis, bottleneck, strict=False)):
             raise UserError(
-                f"{override.name}: dilations {list(rates)} reach outside the bottleneck of {bottleneck} from "
+                f"dilations {list(rates)} reach outside the bottleneck of {bottleneck} from "
                 "everywhere; give rates below its size, or none to have the paper's scaled to it"
             )
 
 
 def _feature_map_size(
-    override: ConfigurationOverride,
-    architecture: Mapping[str, Any],
-    patch_size: Sequence[int],
-    dataset_json: Mapping[str, Any],
+    architecture: Mapping[str, Any], patch_size: Sequence[int], dataset_json: Mapping[str, Any]
 ) -> int:
-    """Build the network without memory for its weights and count what its convolutions write.
-
-    Raises:
-        UserError: the network refuses its arguments.
-    """
+    """Build the network without memory for its weights and count what its convolutions write."""
     channels = dataset_json.get("channel_names", dataset_json.get("modality", {}))
-    try:
-        with torch.device("meta"):
-            network = get_network_from_plans(
-                architecture["network_class_name"],
-                architecture["arch_kwargs"],
-                architecture["_kw_requires_import"],
-                len(channels),
-                len(dataset_json["labels"]),
-                allow_init=False,
-                deep_supervision=True,
-            )
-    except (ValueError, TypeError, AssertionError) as error:
-        raise UserError(f"{override.name}: the network cannot be built: {error}") from error
+    with torch.device("meta"):
+        network = get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            len(channels),
+            len(dataset_json["labels"]),
+            allow_init=False,
+            deep_supervision=True,
+        )
     return int(network.compute_conv_feature_map_size(list(patch_size)))

@@ -46,7 +46,6 @@ class ConfigurationOverride:
 class Override:
     """One file: a purpose and the configurations that serve it."""
 
-    name: str
     description: str
     configurations: tuple[ConfigurationOverride, ...]
 
@@ -85,7 +84,6 @@ def load_override(name_or_file: str) -> Override:
     if not isinstance(configurations, dict) or not configurations:
         raise UserError(f"{source}: 'configurations' must name at least one configuration")
     return Override(
-        name=source.stem,
         description=str(content.get("description", "")),
         configurations=tuple(_configuration(source, name, entry) for name, entry in configurations.items()),
     )

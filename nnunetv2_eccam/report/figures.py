@@ -14,7 +14,6 @@ import numpy as np
 import pandas
 import seaborn
 
-from nnunetv2_eccam.report.collect import Collected
 from nnunetv2_eccam.report.measured import Measured, Where
 from nnunetv2_eccam.report.metrics import METRICS, Metric
 from nnunetv2_eccam.report.table import slug
@@ -121,12 +120,12 @@ def _case_figure(name: str, measured: Measured, where: Where, metric: Metric, va
     return _figure(name, caption, 1 + 0.5 * len(titles), 2 if tests else 1, draw, sharey=True)
 
 
-def curve_figures(collected: Collected) -> Iterator[Figure]:
+def curve_figures(measured: Measured) -> Iterator[Figure]:
     """Draw loss and pseudo Dice over steps (epochs where they are not known) of each data set's trainings."""
-    colours = {_broken(title): colour for title, colour in _colours(collected.spec.titles).items()}
-    for dataset in collected.spec.datasets:
+    colours = {_broken(title): colour for title, colour in _colours(measured.spec.titles).items()}
+    for dataset in measured.spec.datasets:
         logs = [pandas.DataFrame(epochs).assign(system=_broken(part.system.title))
-                for part, epochs in collected.epochs.items() if part.dataset == dataset]  # fmt: skip
+                for part, epochs in measured.epochs.items() if part.dataset == dataset]  # fmt: skip
         if not logs:
             continue
         frame = pandas.concat(logs, ignore_index=True)

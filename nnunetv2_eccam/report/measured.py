@@ -1,17 +1,31 @@
-"""What was measured, ready for statistics: every system's scores by case and training; summaries and comparisons."""
+"""What a benchmark has measured so far: every system's scores by case and training; summaries and comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pandas import DataFrame, MultiIndex, concat
 
-from nnunetv2_eccam.evaluation.score_files import patients_of, pool_patients
-from nnunetv2_eccam.report.collect import KEYS, SUBSETS, Collected
+from nnunetv2_eccam.benchmark.parts import KEYS, Part, parts_of
+from nnunetv2_eccam.benchmark.spec import Spec, read_spec_of
+from nnunetv2_eccam.benchmark.training_logs import Epoch, read_epochs
+from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.evaluation.score_files import (
+    SLICE_COLUMNS,
+    VOLUME_COLUMNS,
+    patients_of,
+    pool_patients,
+    read_scores,
+)
+from nnunetv2_eccam.files import read_json
 from nnunetv2_eccam.report.metrics import METRICS, Metric
 from nnunetv2_eccam.statistics import Comparison, Summary, compare, holm, summarise
+
+SUBSETS = {"val": "validation", "test": "test"}
+"""Subsets, and what the report calls them."""
 
 CaseKey = tuple[str, str, str, str]
 """Data set, subset, label, case."""
@@ -37,19 +51,37 @@ class Tested(NamedTuple):
 
 
 class Measured:
-    """The scores of a benchmark.
+    """What a benchmark has measured so far, read from its work folder and nnU-Net's.
 
     Attributes:
+        work_dir: its work folder.
         spec: what was asked for.
+        records: each part's record, as it was written.
+        epochs: each trained fold's epochs, where it has a checkpoint.
         levels: the scores by ``volume``, ``slice`` (those that hold the structure in the reference) and ``patient``
-            (where the specification has a ``group``). Rows have ``part``, the volume, slice or patient that is
-            scored, and ``unit``, what is independent of the others: the patient, or else the case.
+            (where the specification has a ``group``). Rows have :data:`KEYS`, ``part``, the volume, slice or patient
+            that is scored, and ``unit``, what is independent of the others: the patient, or else the case.
+
+    Raises:
+        UserError: this is not a benchmark's work folder, or a file is there but cannot be read.
     """
 
-    def __init__(self, collected: Collected) -> None:
-        self.spec = collected.spec
-        group = self.spec.evaluation.group
-        volumes, slices = collected.volumes, collected.slices
+    def __init__(self, work_dir: Path) -> None:
+        self.work_dir, self.spec = work_dir, read_spec_of(work_dir)
+        self.records: dict[Part, dict[str, Any]] = {}
+        self.epochs: dict[Part, list[Epoch]] = {}
+        for each in parts_of(self.spec):
+            record = each.folder(work_dir / "records") / f"{each.stem}.json"
+            if record.is_file():
+                self.records[each] = read_json(record)
+                if not isinstance(self.records[each], dict):
+                    raise UserError(f"{record} is not a record; delete it and run nnUNetv2_eccam benchmark again")
+            if epochs := read_epochs(each.model_folder(work_dir)):
+                self.epochs[each] = epochs
+        asked = self.spec.evaluation.group
+        group = None if asked is None else asked.pattern
+        volumes = _scores(work_dir, self.spec, "volume", VOLUME_COLUMNS)
+        slices = _scores(work_dir, self.spec, "slice", SLICE_COLUMNS)
         slices = slices[(slices["tp"] + slices["fn"]) > 0]
         part = slices["case"].astype(str) + " " + slices["slice"].astype(str)
         self.distance_units = {
@@ -73,7 +105,7 @@ class Measured:
 
     def unit(self, metric: Metric, *datasets: str) -> str:
         """Give the unit in which a metric is shown: %, or the images' mm or px."""
-        if not metric.is_distance:
+        if metric.factor == 100:
             return "%"
         units = [unit for dataset, unit in self.distance_units.items() if not datasets or dataset in datasets]
         return "/".join(dict.fromkeys(units)) or "mm"
@@ -191,3 +223,12 @@ def adjusted(compared: dict[Key, Comparison]) -> dict[Key, Tested]:
 def _units(rows: DataFrame, group: str | None) -> list[str]:
     cases = rows["case"].tolist()
     return cases if group is None else patients_of(cases, group)
+
+
+def _scores(work_dir: Path, spec: Spec, unit: str, columns: tuple[str, ...]) -> DataFrame:
+    found = [DataFrame(columns=[*KEYS, *columns])]
+    for part in parts_of(spec):
+        path = part.folder(work_dir / "scores") / f"{part.stem}_{unit}.csv"
+        if path.is_file() and (unit == "volume" or spec.evaluation.slices):
+            found.append(read_scores(path, columns).assign(**part.keys))
+    return concat(found[1:] or found, ignore_index=True)[[*KEYS, *columns]]

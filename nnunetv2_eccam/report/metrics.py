@@ -14,7 +14,7 @@ class Metric:
     Attributes:
         column: its column in score files.
         title: as the report calls it.
-        factor: from the file's value to the one that is shown: files hold fractions, the report percent.
+        factor: from the file's value to the one that is shown: 100 for fractions, which the report has in percent.
         higher_is_better: whether more is better.
         is_overlap: whether it is made of counted voxels, so that slices and patients have it too.
         published: its name in the paper's tables, if it is there.
@@ -26,11 +26,6 @@ class Metric:
     higher_is_better: bool = True
     is_overlap: bool = True
     published: str | None = None
-
-    @property
-    def is_distance(self) -> bool:
-        """Whether its unit is the images' mm or pixels, not percent."""
-        return self.factor == 1
 
 
 METRICS: Final[Mapping[str, Metric]] = {

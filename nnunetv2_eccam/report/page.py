@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import saved
-from nnunetv2_eccam.report.collect import SUBSETS, Collected, collect
+from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.report.figures import Figure, case_figures, curve_figures
-from nnunetv2_eccam.report.measured import Measured
+from nnunetv2_eccam.report.measured import SUBSETS, Measured
 from nnunetv2_eccam.report.paper_tables import paper_tables
 from nnunetv2_eccam.report.result_tables import case_table, comparisons, folds, overall, overview
 from nnunetv2_eccam.report.run_tables import commands_of, cost_table, costs, missing_table, runs_table
@@ -50,60 +48,55 @@ def write_report(work_dir: Path) -> Path:
         the page.
 
     Raises:
-        UserError: the folder is not that of a benchmark, something in it cannot be read, or the report cannot be
-            written.
+        UserError: the folder is not that of a benchmark, or something in it is wrong.
     """
-    collected = collect(work_dir)
+    measured = Measured(work_dir)
     folder = work_dir / "report"
     tables, figures, page = folder / "tables", folder / "figures", folder / "index.html"
-    try:
-        for part in (tables, figures):  # first, since what follows may take minutes
-            part.mkdir(parents=True, exist_ok=True)
-        measured = Measured(collected)
-        missing = missing_table(collected, measured)
-        sections = list(_sections(collected, measured))
-        sections = [section for section in sections if section.name == "methods" or any(section[2:])]
-        every = [*_there(missing), *(table for section in sections for table in section.tables)]
-        written = {path for table in every for path in table.write(tables)}
-        for figure in (figure for section in sections for figure in section.figures):
-            written.add(figures / f"{figure.name}.svg")
-            with saved(figures / f"{figure.name}.svg") as partial:
-                partial.write_text(figure.svg, encoding="utf-8")
-        with saved(page) as partial:
-            partial.write_bytes(_page(collected, measured, missing, sections).encode())
-        for path in (*tables.iterdir(), *figures.iterdir()):
-            if path.suffix in (*ENDINGS, ".svg") and path not in written and not path.name.startswith("."):
-                path.unlink()
-    except OSError as error:
-        raise UserError(f"{error.filename or page} cannot be written: {error.strerror or error}") from error
+    for part in (tables, figures):  # first, since what follows may take minutes
+        part.mkdir(parents=True, exist_ok=True)
+    missing = missing_table(measured)
+    sections = list(_sections(measured))
+    sections = [section for section in sections if section.name == "methods" or any(section[2:])]
+    every = [*_there(missing), *(table for section in sections for table in section.tables)]
+    written = {path for table in every for path in table.write(tables)}
+    for figure in (figure for section in sections for figure in section.figures):
+        written.add(figures / f"{figure.name}.svg")
+        with written_whole(figures / f"{figure.name}.svg") as partial:
+            partial.write_text(figure.svg, encoding="utf-8")
+    with written_whole(page) as partial:
+        partial.write_bytes(_page(measured, missing, sections).encode())
+    for path in (*tables.iterdir(), *figures.iterdir()):
+        if path.suffix in (*ENDINGS, ".svg") and path not in written and not path.name.startswith("."):
+            path.unlink()
     return page
 
 
-def _sections(collected: Collected, measured: Measured) -> Iterator[Section]:
-    worst = worst_cases(collected, measured)
+def _sections(measured: Measured) -> Iterator[Section]:
+    worst = worst_cases(measured)
     linked = {each.key: each.name for each in worst if each.pictures}
-    hours = {key: float(cost["Hours per training"]) for key, cost in costs(collected).items()}
+    hours = {key: float(cost["Hours per training"]) for key, cost in costs(measured).items()}
     yield Section("overview", "Overview", _there(overview(measured, hours)))
     yield Section("methods", "Methods")
     for dataset, subset in measured.blocks:
         spread = folds(measured, dataset) if subset == "val" else None
         tables = _there(*overall(measured, dataset, subset), *comparisons(measured, dataset, subset), spread)
-        name = f"data-{collected.spec.datasets.index(dataset)}-{subset}"
+        name = f"data-{measured.spec.datasets.index(dataset)}-{subset}"
         yield Section(name, f"{dataset}: {SUBSETS[subset]}", tables, list(case_figures(measured, dataset, subset)))
     printed = [table for name in PUBLISHED for table in paper_tables(measured, name)]
     yield Section("paper", "Beside the paper", printed)
-    yield Section("cost", "Training and its cost", _there(cost_table(collected)), list(curve_figures(collected)))
+    yield Section("cost", "Training and its cost", _there(cost_table(measured)), list(curve_figures(measured)))
     yield Section("worst", "Worst cases", worst=worst)
     if next(measured.blocks, None):
         yield Section("all-cases", "All cases", [case_table(measured, linked)])
-    yield Section("provenance", "Provenance", _there(runs_table(collected)), commands=commands_of(collected))
+    yield Section("provenance", "Provenance", _there(runs_table(measured)), commands=commands_of(measured))
 
 
 def _there(*tables: Table | None) -> list[Table]:
     return [table for table in tables if table is not None]
 
 
-def _page(collected: Collected, measured: Measured, missing: Table | None, sections: list[Section]) -> str:
+def _page(measured: Measured, missing: Table | None, sections: list[Section]) -> str:
     """Fill the template.
 
     Jinja escapes every text. Figures are images, in which nothing runs. The page carries a content security policy
@@ -120,7 +113,7 @@ def _page(collected: Collected, measured: Measured, missing: Table | None, secti
     cases = [f"{len(set(measured.rows('volume', measured.labels(*block)[0])['case']))} {SUBSETS[block[1]]} ({block[0]})"
              for block in measured.blocks]  # fmt: skip
     return environment.get_template("page.html").render(
-        spec=collected.spec, metric=measured.metric, missing=missing, sections=sections, cases=cases, script=script,
+        spec=measured.spec, metric=measured.metric, missing=missing, sections=sections, cases=cases, script=script,
         digest=digest, style=(HERE / "page.css").read_text(encoding="utf-8"), endings=ENDINGS,
         with_patients="patient" in measured.levels, encoded=lambda text: base64.b64encode(text.encode()).decode(),
     )  # fmt: skip

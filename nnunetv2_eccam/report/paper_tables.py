@@ -8,8 +8,7 @@ from typing import Any
 from pandas import DataFrame
 
 from nnunetv2_eccam.benchmark.spec import Entry
-from nnunetv2_eccam.report.collect import SUBSETS
-from nnunetv2_eccam.report.measured import Measured, Where
+from nnunetv2_eccam.report.measured import SUBSETS, Measured, Where
 from nnunetv2_eccam.report.metrics import OVERLAP
 from nnunetv2_eccam.report.table import Table, slug
 from nnunetv2_eccam.systems import SYSTEMS

@@ -9,8 +9,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from nnunetv2_eccam.report.collect import SUBSETS
-from nnunetv2_eccam.report.measured import CaseKey, Measured, Tested, Where, adjusted
+from nnunetv2_eccam.report.measured import SUBSETS, CaseKey, Measured, Tested, Where, adjusted
 from nnunetv2_eccam.report.metrics import METRICS, OVERLAP, Metric
 from nnunetv2_eccam.report.table import Table, slug, value_text
 from nnunetv2_eccam.statistics import Summary

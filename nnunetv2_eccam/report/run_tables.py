@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
-from nnunetv2_eccam.report.collect import KEYS, SUBSETS, Collected, Part, nnunet_folder_or_none, parts_of
-from nnunetv2_eccam.report.measured import Measured
+from nnunetv2_eccam.benchmark.parts import KEYS, Part, known_folder, parts_of
+from nnunetv2_eccam.benchmark.training_logs import Epoch
+from nnunetv2_eccam.report.measured import SUBSETS, Measured
 from nnunetv2_eccam.report.table import Table
-from nnunetv2_eccam.report.training_logs import Epoch
 
 JOULES_PER_KWH = 3.6e6
 CLIMB = 0.3
@@ -22,12 +22,12 @@ NAMED_CASES = 10
 """How many cases are named at most; the list of cases has them all."""
 
 
-def costs(collected: Collected) -> dict[tuple[str, str], dict[str, Any]]:
+def costs(measured: Measured) -> dict[tuple[str, str], dict[str, Any]]:
     """Give what the trainings of each data set and system took; NaN where it is not known."""
     rows = []
-    for part in dict.fromkeys([*collected.records, *collected.epochs]):
+    for part in dict.fromkeys([*measured.records, *measured.epochs]):
         if part.fold is not None:
-            record, log = collected.records.get(part, {}), collected.epochs.get(part, [])
+            record, log = measured.records.get(part, {}), measured.epochs.get(part, [])
             known = {name: _number(record.get(name)) for name in ("parameters", "train_seconds", "energy_joules")}
             rows.append({
                 "dataset": part.dataset, "system": part.system.title, "on": computed_on(record), "climb": climb(log),
@@ -59,9 +59,9 @@ def climb(log: Sequence[Epoch]) -> float:
     return float(slope) * len(log) / 5
 
 
-def cost_table(collected: Collected) -> Table | None:
+def cost_table(measured: Measured) -> Table | None:
     """Make the table of costs; None where nothing is known."""
-    found = costs(collected)
+    found = costs(measured)
     rows = [{"System": title, "Data set": dataset, **cost} for (dataset, title), cost in found.items()]
     short = [f"{title} on {dataset}" for (dataset, title), cost in found.items() if cost["Climb [points]"] > CLIMB]
     notes = [
@@ -77,10 +77,10 @@ def cost_table(collected: Collected) -> Table | None:
     return Table("cost", "Cost of training", DataFrame(rows), layout, tuple(notes)) if rows else None
 
 
-def runs_table(collected: Collected) -> Table | None:
+def runs_table(measured: Measured) -> Table | None:
     """Make the table of trainings and predictions, a row for each record; None where there is none."""
     rows = []
-    for part, record in collected.records.items():
+    for part, record in measured.records.items():
         versions = record.get("versions")
         known = versions.items() if isinstance(versions, dict) else ()
         words = {name: record.get(name.lower()) or "" for name in ("Hostname", "Started", "Finished", "Note")}
@@ -96,22 +96,20 @@ def runs_table(collected: Collected) -> Table | None:
     return Table("runs", "Trainings and predictions", DataFrame(rows)) if rows else None
 
 
-def commands_of(collected: Collected) -> list[str]:
+def commands_of(measured: Measured) -> list[str]:
     """Give all commands that were run, each once, in the order of the parts."""
-    lists = [record.get("commands") for record in collected.records.values()]
-    commands = [command for each in lists if isinstance(each, list) for command in each]
-    return list(dict.fromkeys(" ".join(map(str, each)) if isinstance(each, list) else str(each) for each in commands))
+    return list(dict.fromkeys(each for record in measured.records.values() for each in record.get("commands") or ()))
 
 
-def missing_table(collected: Collected, measured: Measured) -> Table | None:
+def missing_table(measured: Measured) -> Table | None:
     """Make the table of what is missing; None where the benchmark is complete."""
     found: dict[tuple[str, str], list[str]] = {}
-    volumes = collected.volumes
+    volumes = measured.levels["volume"]
     scored = set(zip(*(volumes[name] for name in KEYS), strict=True))
-    for part in parts_of(collected.spec):
-        if tuple(part.keys.values()) not in scored and (part.fold is not None or _is_expected(collected, part)):
+    for part in parts_of(measured.spec):
+        if tuple(part.keys.values()) not in scored and (part.fold is not None or _is_expected(measured, part)):
             which = "test set" if part.fold is None else f"fold {part.fold}"
-            repeat = f" of repeat {part.repeat}" if collected.spec.repeats > 1 else ""
+            repeat = f" of repeat {part.repeat}" if measured.spec.repeats > 1 else ""
             found.setdefault((part.system.title, part.dataset), []).append(which + repeat)
     for dataset, subset in measured.blocks:
         cases = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == subset)]
@@ -126,15 +124,12 @@ def missing_table(collected: Collected, measured: Measured) -> Table | None:
     return Table("missing", "What is missing", DataFrame(rows)) if rows else None
 
 
-def _is_expected(collected: Collected, part: Part) -> bool:
+def _is_expected(measured: Measured, part: Part) -> bool:
     """Tell whether a test set is to be scored: another system has scores of it, or its labels are there."""
-    if not collected.spec.predict_test:
+    if not measured.spec.predict_test:
         return False
-    volumes = collected.volumes
-    raw = nnunet_folder_or_none("nnUNet_raw")
-    return bool(((volumes["dataset"] == part.dataset) & (volumes["subset"] == "test")).any()) or (
-        raw is not None and any((raw / part.dataset / "labelsTs").glob("*"))
-    )
+    labels = known_folder("nnUNet_raw") / part.dataset / "labelsTs"
+    return (part.dataset, "test") in measured.blocks or any(labels.glob("*"))
 
 
 def computed_on(record: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from nnunetv2_eccam.files import saved
+from nnunetv2_eccam.files import written_whole
 
 UNDEFINED = "\u2013"
 """What stands where a number is undefined; in the CSV the field is empty."""
@@ -70,16 +70,12 @@ class Table:
         ]  # fmt: skip
 
     def write(self, folder: Path) -> list[Path]:
-        """Write the table in all formats into a folder that exists.
-
-        Raises:
-            UserError: a file cannot be written.
-        """
+        """Write the table in all formats into a folder that exists."""
         csv = self.frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         written = []
         for ending, text in zip(ENDINGS, (csv, self.markdown(), self.latex()), strict=True):
             written.append(folder / (self.name + ending))
-            with saved(written[-1]) as partial:
+            with written_whole(written[-1]) as partial:
                 partial.write_bytes(text.encode())
         return written
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunetv2_eccam.errors import UserError
+from nnunetv2_eccam.benchmark.parts import Part, known_folder
+from nnunetv2_eccam.errors import UserError, words_of
 from nnunetv2_eccam.evaluation.labels import read_dataset_json
-from nnunetv2_eccam.report.collect import SUBSETS, Collected, Part, nnunet_folder_or_none
-from nnunetv2_eccam.report.measured import CaseKey, Measured
+from nnunetv2_eccam.report.measured import SUBSETS, CaseKey, Measured
 from nnunetv2_eccam.report.table import UNDEFINED, slug, value_text
 
 MOST_CASES = 6
@@ -48,11 +47,11 @@ class WorstCase:
         return f"{dataset}, {SUBSETS[subset]}: {case}, {label}"
 
 
-def worst_cases(collected: Collected, measured: Measured) -> list[WorstCase]:
+def worst_cases(measured: Measured) -> list[WorstCase]:
     """Draw the worst cases of each data set by the mean over systems of the metric of the spec."""
     metric, volumes = measured.metric, measured.levels["volume"]
     found = []
-    for dataset in collected.spec.datasets:
+    for dataset in measured.spec.datasets:
         rows = volumes[volumes["dataset"] == dataset]
         means = rows.groupby(["subset", "label", "case"])[metric.column].mean().dropna()
         ordered = means.sort_values(ascending=metric.higher_is_better, kind="stable")
@@ -66,14 +65,14 @@ def worst_cases(collected: Collected, measured: Measured) -> list[WorstCase]:
             worst = WorstCase(name, (dataset, str(subset), str(label), str(case)), scores)
             folds = dict(zip(own["system"], own["fold"], strict=True))
             try:
-                _draw(worst, _predictions(collected, worst, folds))
-            except UserError as error:
-                worst.remarks.append(f"No picture: {error}")
+                _draw(worst, _predictions(measured, worst, folds))
+            except (UserError, OSError) as error:
+                worst.remarks.append(f"No picture: {words_of(error)}")
             found.append(worst)
     return found
 
 
-def _predictions(collected: Collected, worst: WorstCase, folds: Mapping[str, str]) -> dict[str, Path]:
+def _predictions(measured: Measured, worst: WorstCase, folds: Mapping[str, str]) -> dict[str, Path]:
     """Find the predictions of each system's first training; ``folds`` tells by which fold a system predicted the case.
 
     Raises:
@@ -81,11 +80,11 @@ def _predictions(collected: Collected, worst: WorstCase, folds: Mapping[str, str
     """
     dataset, _, _, case = worst.key
     found, absent = {}, []
-    for system in collected.spec.trainers:
+    for system in measured.spec.trainers:
         if system.title in folds:
             part = Part(0, dataset, system, int(folds[system.title]) if folds[system.title] else None)
-            folder = part.predictions(collected.work_dir)
-            if folder is not None and any(folder.glob(f"{case}.*")):
+            folder = part.predictions(measured.work_dir)
+            if any(folder.glob(f"{case}.*")):
                 found[system.title] = folder
             else:
                 absent.append(system.title)
@@ -102,30 +101,23 @@ def _draw(worst: WorstCase, predictions: Mapping[str, Path]) -> None:
     Raises:
         UserError: a file is not there, cannot be read, or does not fit the image.
     """
-    from PIL import Image
-
     from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
 
     dataset, subset, label, case = worst.key
-    raw, preprocessed = nnunet_folder_or_none("nnUNet_raw"), nnunet_folder_or_none("nnUNet_preprocessed")
-    if raw is None:
-        raise UserError("the environment variable nnUNet_raw is not set, so the images are not known")
+    raw, preprocessed = known_folder("nnUNet_raw"), known_folder("nnUNet_preprocessed")
     ending = "Ts" if subset == "test" else "Tr"
     images, references = raw / dataset / f"images{ending}", raw / dataset / f"labels{ending}"
-    if subset != "test" and preprocessed is not None and (preprocessed / dataset / "gt_segmentations").is_dir():
+    if subset != "test" and (preprocessed / dataset / "gt_segmentations").is_dir():
         references = preprocessed / dataset / "gt_segmentations"
     scored = read_dataset_json(raw / dataset / "dataset.json").scored
     labels = next((each.labels for each in scored if each.name == label), ())
     titles = list(predictions)
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "picture.png"
+        target = Path(folder) / "picture.webp"  # a third as large as a PNG
         for start in range(0, len(titles), SYSTEMS_ACROSS):
             options = Overlay(
                 images, references, {title: predictions[title] for title in titles[start : start + SYSTEMS_ACROSS]},
                 cases=(case,), slices="disagreement", style="errors", labels=labels, crop_mm=CROP_MM, dpi=150,
             )  # fmt: skip
             write_overlay(options, target)
-            content = io.BytesIO()
-            with Image.open(target) as image:
-                image.convert("RGB").save(content, "WEBP", quality=88, method=6)  # a third as large as the PNG
-            worst.pictures.append(f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}")
+            worst.pictures.append(f"data:image/webp;base64,{base64.b64encode(target.read_bytes()).decode()}")

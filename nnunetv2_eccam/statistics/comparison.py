@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special, stats
 
 from nnunetv2_eccam.statistics.summary import by_training, interval_of_mean, mean_and_sd
 
@@ -103,38 +104,35 @@ def compare(
         [differences[:, None]] if single else [first, second], range(n), in_fold, confidence, n_bootstrap, seed
     )
     d_z = 0.0 if mean == sd == 0 else mean / sd if sd else math.nan
+    ranks = np.sign(differences) * stats.rankdata(np.abs(differences))
+    effect_size = float(ranks.sum() / np.abs(ranks).sum()) if ranks.any() else 0.0
     return Comparison(
-        n, mean, interval.low, interval.high, interval.standard_error, _wilcoxon(differences),
-        _rank_biserial(differences), d_z, int(np.count_nonzero(differences > 0)),
+        n, mean, interval.low, interval.high, interval.standard_error, _wilcoxon(differences, ranks),
+        effect_size, d_z, int(np.count_nonzero(differences > 0)),
         smallest_visible_difference(interval.standard_error, n), len(paired),
     )  # fmt: skip
 
 
-def _wilcoxon(differences: npt.NDArray[np.float64]) -> float:
+def _wilcoxon(differences: npt.NDArray[np.float64], ranks: npt.NDArray[np.float64]) -> float:
     """Give the two-sided p value: twice the probability of sums of ranks up to the smaller one, each sign as likely.
 
     Ranks are multiples of 1/2, so twice their sum is a whole number; one rank after the other is added to the
     distribution of the sums.
-    """
-    from scipy import stats
 
+    Args:
+        differences: of the pairs.
+        ranks: of their sizes, each with its difference's sign, 0 where there is none.
+    """
     if len(differences) > EXACT_UP_TO and differences.any():
         return float(stats.wilcoxon(differences, zero_method="pratt", method="asymptotic").pvalue)
-    doubled = np.round(2 * stats.rankdata(np.abs(differences))).astype(int)[differences != 0]
-    plus = int(np.round(2 * stats.rankdata(np.abs(differences)))[differences > 0].sum())
-    chances = np.zeros(int(doubled.sum()) + 1)
+    doubled = np.round(2 * ranks[ranks != 0]).astype(int)
+    total, plus = int(np.abs(doubled).sum()), int(doubled[doubled > 0].sum())
+    chances = np.zeros(total + 1)
     chances[0] = 1.0
-    for rank in doubled:
+    for rank in np.abs(doubled):
         chances *= 0.5
         chances[rank:] += chances[: len(chances) - rank].copy()
-    return min(1.0, 2 * float(chances[: min(plus, int(doubled.sum()) - plus) + 1].sum()))
-
-
-def _rank_biserial(differences: npt.NDArray[np.float64]) -> float:
-    from scipy.stats import rankdata
-
-    signed = np.sign(differences) * rankdata(np.abs(differences))
-    return float(signed.sum() / np.abs(signed).sum()) if signed.any() else 0.0
+    return min(1.0, 2 * float(chances[: min(plus, total - plus) + 1].sum()))
 
 
 def smallest_visible_difference(standard_error: float, n: int) -> float:
@@ -153,15 +151,10 @@ def smallest_visible_difference(standard_error: float, n: int) -> float:
     """
     if n < 6 or not math.isfinite(standard_error):
         return math.nan
-    from scipy import optimize, stats
-
     pairs = n * 3 / math.pi
     critical = stats.t.ppf(0.975, pairs - 1)
-
-    def lacking(shift: float) -> float:  # the other tail has a probability below 1e-6 here
-        return float(stats.nct.sf(critical, pairs - 1, shift)) - 0.8
-
-    return float(optimize.brentq(lacking, 0, 12)) / math.sqrt(pairs) * standard_error * math.sqrt(n)
+    shift = special.nctdtrinc(pairs - 1, 0.2, critical)  # the other tail has a probability below 1e-6 here
+    return float(shift) / math.sqrt(pairs) * standard_error * math.sqrt(n)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

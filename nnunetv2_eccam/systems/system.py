@@ -66,11 +66,6 @@ class System:
     reference: int | None = None
 
     @property
-    def is_ours(self) -> bool:
-        """Whether its network is ``ECCaMUNet`` with switches."""
-        return self.network == ECCAM_UNET
-
-    @property
     def where(self) -> str:
         """Its rows, in words."""
         return "; ".join(map(str, self.rows)) or f"reference {self.reference}"

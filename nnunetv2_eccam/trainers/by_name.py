@@ -24,15 +24,11 @@ TRAINER_NAMES = tuple(system.trainer_name(recipe) for recipe in RECIPES for syst
 """Every system under both recipes, at the recipe's own length."""
 
 
-PACKAGE = "nnunetv2_eccam.trainers"
-"""Where each trainer can be found under its name."""
-
-
 @functools.cache
 def make_trainer(name: str) -> type[nnUNetTrainerECCaM] | None:
     """Make the trainer of this name, once, or give None where it names none.
 
-    It is found in :data:`PACKAGE` under its name, so it can be pickled.
+    It is found in ``nnunetv2_eccam.trainers`` under its name, so it can be pickled.
     """
     parsed = _NAME.fullmatch(name)
     system = system_named(parsed["system"] or "") if parsed else None
@@ -53,7 +49,7 @@ def make_trainer(name: str) -> type[nnUNetTrainerECCaM] | None:
         content["supervision"] = system.supervision
     if system.alpha is not None:
         content["alpha"] = system.alpha
-    content["__module__"], content["__qualname__"] = PACKAGE, name
+    content["__module__"], content["__qualname__"] = "nnunetv2_eccam.trainers", name
     content["__doc__"] = f"{system.where}: {system.differs}. Recipe: that of {recipe.__name__}."
     return type(name, (recipe,), content)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from torch import nn
 from nnunetv2_eccam.architectures.decoder import Decoder
 from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments, not_followed
 from nnunetv2_eccam.architectures.origin import plain
-from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size, padding_cost
+from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
 from nnunetv2_eccam.inference.validation import batched_validation
@@ -76,7 +77,8 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature, read by name
     ) -> None:
         self._asked_to_continue = bool(plans.get("continue_training"))  # nnU-Net takes it out of the plans
-        self._continues = self._look_at_attention = False
+        self._continues = False
+        self._looked_at: int | None = None  # the last epoch in which the attention was looked at
         super().__init__(plans, configuration, fold, dataset_json, device)
         threads = os.environ.get("OMP_NUM_THREADS", "")
         if self.device.type == "cpu" and threads.isdecimal():
@@ -106,7 +108,9 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
     ) -> nn.Module:
         """Build the network, for training and, through nnU-Net's predictor, for inference.
 
-        It knows this trainer, and its weights will.
+        It knows this trainer, and its weights will. Without deep supervision, which a subclass may switch off, heads
+        that nothing supervises are frozen, since several GPUs would wait for their gradients. They stay in the network,
+        whose weights so fit that with side outputs.
         """
         network = build_network(
             configuration_manager.configuration["architecture"],
@@ -125,6 +129,10 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
                 system=cls.system.title,
                 switches=plain(cls.network_switches),
             )
+        decoder = getattr(network, "decoder", None)
+        if not enable_deep_supervision and isinstance(decoder, Decoder):
+            for head in decoder.spare_heads():
+                head.requires_grad_(False)
         return network
 
     def initialize(self) -> None:
@@ -136,28 +144,12 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
             self.print_to_log_file(f"{self.system.title} on these plans: {unfollowed}")
         patch_size = list(self.configuration_manager.patch_size)
         if isinstance(network, PadsToMultiple):
-            cost = padding_cost(patch_size, network.divisors, network.smallest)
-            if cost > 1:
-                padded = padded_size(patch_size, network.divisors, network.smallest)
+            padded = padded_size(patch_size, network.divisors, network.smallest)
+            if padded != patch_size:
+                cost = math.prod(padded) / math.prod(patch_size)
                 self.print_to_log_file(
                     f"{self.system.title} pads the patch of {patch_size} to {padded}: {cost:.2f} times the positions"
                 )
-
-    def configure_optimizers(self) -> Any:
-        """Make nnU-Net's optimiser and schedule, for what is trained."""
-        self._freeze_spare_heads()
-        return super().configure_optimizers()
-
-    def _freeze_spare_heads(self) -> None:
-        """Freeze the heads that nothing supervises: several GPUs would wait for their gradients.
-
-        There are some where a subclass switches ``enable_deep_supervision`` off. They stay in the network, whose
-        weights so fit that with side outputs.
-        """
-        decoder = getattr(unwrapped(self.network), "decoder", None)
-        if not self.enable_deep_supervision and isinstance(decoder, Decoder):
-            for head in decoder.spare_heads():
-                head.requires_grad_(False)
 
     def on_train_start(self) -> None:
         """Prepare the training; then, below all that nnU-Net prints, say what a study must know about it."""
@@ -175,8 +167,8 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
 
     def validation_step(self, batch: dict[str, Any]) -> Any:
         """Validate on a batch; on an epoch's first, look at the attention where that is asked for."""
-        if self._look_at_attention:
-            self._look_at_attention = False
+        if self._looked_at != self.current_epoch and self.local_rank == 0 and is_wanted():
+            self._looked_at = self.current_epoch
             image = batch["data"].to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
                 state = attention_state(unwrapped(self.network), image)
@@ -186,11 +178,6 @@ class nnUNetTrainerECCaM(nnUNetTrainer):
                 for name, value in state.items():
                     logger.log(f"attention/{name}", value, self.current_epoch)
         return super().validation_step(batch)
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin a validation."""
-        super().on_validation_epoch_start()
-        self._look_at_attention = self.local_rank == 0 and is_wanted()
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load a checkpoint, to continue or to validate.

@@ -16,8 +16,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import Adam
 
 from nnunetv2_eccam.architectures.from_plans import PAPER_STAGES
 from nnunetv2_eccam.errors import UserError
@@ -30,32 +29,6 @@ ROTATION = math.radians(10)
 
 BLUR_SIGMA = (0.5, 1.0)
 """Standard deviation of the blur in pixels: nnU-Net's range, since the paper gives none."""
-
-
-class CosineAnnealing(LRScheduler):
-    """Cosine annealing (IV.C): ``lr(t) = initial_lr * (1 + cos(pi * t / T)) / 2`` at epoch t of T.
-
-    torch's own ``CosineAnnealingLR`` counts its steps, and warns when it is told the epoch as nnU-Net
-    does, at the start of each epoch and, after a resumed training, from the epoch reached.
-
-    Args:
-        optimizer: whose learning rates are set.
-        initial_lr: at epoch 0.
-        n_epochs: T.
-    """
-
-    def __init__(self, optimizer: Optimizer, initial_lr: float, n_epochs: int) -> None:
-        self.initial_lr = initial_lr
-        self.n_epochs = n_epochs
-        super().__init__(optimizer)
-
-    def step(self, epoch: int | None = None) -> None:
-        """Set the learning rate of ``epoch``, or of the next one."""
-        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
-        rate = self.initial_lr * (1 + math.cos(math.pi * self.last_epoch / self.n_epochs)) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self._last_lr = [rate for _ in self.optimizer.param_groups]
 
 
 class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
@@ -115,11 +88,15 @@ class nnUNetTrainerECCaMPaper(nnUNetTrainerECCaM):
         self.weight_decay = float(recipe.get("weight_decay", 1e-4))
         self.oversample_foreground_percent = 0.0
 
-    def configure_optimizers(self) -> tuple[Adam, CosineAnnealing]:
-        """Give Adam with L2 weight decay and cosine annealing to 0 (IV.C)."""
-        self._freeze_spare_heads()
+    def configure_optimizers(self) -> tuple[Adam, Any]:
+        """Give Adam with L2 weight decay and cosine annealing to 0 (IV.C).
+
+        torch's own ``CosineAnnealingLR`` counts its steps, and warns when it is told the epoch as nnU-Net does.
+        """
+        from timm.scheduler import CosineLRScheduler  # slow to import
+
         optimizer = Adam(self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, CosineAnnealing(optimizer, self.initial_lr, self.num_epochs)
+        return optimizer, CosineLRScheduler(optimizer, self.num_epochs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(
         self,

@@ -17,10 +17,6 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """DICOM and ITK count mm to the left and posterior, NIfTI to the right and anterior."""
 
 
-class SimpleITKError(UserError):
-    """SimpleITK does not read a file; the message says why, without its name."""
-
-
 def affine_ras(image: Any) -> NDArray[np.float64]:
     """Give the 4x4 matrix from voxel (x, y, z) to mm in RAS coordinates of an image or reader of SimpleITK's."""
     dimension = min(image.GetDimension(), 3)
@@ -36,7 +32,7 @@ def simpleitk_affine(path: Path) -> NDArray[np.float64]:
     """Read the affine of a file by SimpleITK, from voxel (x, y, z) to mm in RAS coordinates, without its voxels.
 
     Raises:
-        SimpleITKError: SimpleITK does not read the file.
+        UserError: SimpleITK does not read the file; the message says why, without its name.
     """
     import SimpleITK as sitk
 
@@ -47,11 +43,11 @@ def simpleitk_affine(path: Path) -> NDArray[np.float64]:
         reader.ReadImageInformation()
     except RuntimeError as error:
         if "orthonormal" in str(error):
-            raise SimpleITKError(
+            raise UserError(
                 "the axes in its header are not at right angles (sheared or tilted), which SimpleITK, with which "
                 "nnU-Net reads, refuses; correct the header or resample the image"
             ) from None
-        raise SimpleITKError(
+        raise UserError(
             f"SimpleITK, with which nnU-Net reads, refuses it: {str(error).strip().splitlines()[-1]}"
         ) from None
     return affine_ras(reader)
@@ -61,26 +57,3 @@ def corner_distance(first: NDArray[np.float64], second: NDArray[np.float64], siz
     """Give the largest distance in mm between two affines' positions of the same corner voxel of a grid."""
     corners = np.array([(*corner, 1) for corner in itertools.product(*((0, length - 1) for length in size))])
     return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
-
-
-def orientation_letters(affine: NDArray[np.float64]) -> str:
-    """Give the direction in which each voxel axis runs: RAS is right, anterior, superior."""
-    letters = ""
-    for axis in range(3):
-        main = int(np.argmax(np.abs(affine[:3, axis])))
-        letters += ("LR", "PA", "IS")[main][int(affine[main, axis] > 0)]
-    return letters
-
-
-def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
-    """See that an affine places voxels at all.
-
-    Raises:
-        UserError: it is not finite, or voxels have no width along some axis.
-    """
-    widths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or widths.min() <= 0:
-        raise UserError(
-            f"{path}: its header gives no usable spacing or position (spacing {' x '.join(f'{w:g}' for w in widths)}, "
-            f"origin {' '.join(f'{mm:g}' for mm in affine[:3, 3])}); correct the header, or copy the original again"
-        )

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import stat
 from pathlib import Path
-from typing import NamedTuple
 
 from nnunetv2_eccam.errors import UserError
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", ".png", ".tif", ".tiff", ".bmp")
 """File endings that are read; nnU-Net's readers take these, and SimpleITK .mhd."""
-
-
-class Listing(NamedTuple):
-    """What a folder holds.
-
-    Attributes:
-        files: the volumes, by their names without the ending, sorted.
-        hidden: names of hidden files that end as volumes do. macOS and some archives leave a ``._NAME`` beside
-            each file, which is no image.
-    """
-
-    files: dict[str, Path]
-    hidden: list[str]
-
-    @property
-    def hidden_line(self) -> str:
-        """One line that says which hidden files were passed over; empty where there are none."""
-        if not self.hidden:
-            return ""
-        return f"{len(self.hidden)} hidden file(s) passed over, such as {self.hidden[0]}"
 
 
 def ending_of(path: Path) -> str | None:
@@ -39,8 +16,10 @@ def ending_of(path: Path) -> str | None:
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
-def list_volumes(folder: Path, ending: str | None = None) -> Listing:
-    """List the volumes of a folder; whatever else is in it is left alone.
+def list_volumes(folder: Path, ending: str | None = None) -> dict[str, Path]:
+    """List the volumes of a folder, sorted by their names without the ending; whatever else is in it is left alone.
+
+    Hidden files are no volumes: macOS and some archives leave a ``._NAME`` beside each, see :func:`hidden_line`.
 
     Args:
         folder: where they are.
@@ -52,42 +31,37 @@ def list_volumes(folder: Path, ending: str | None = None) -> Listing:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
-    files, hidden = {}, []
+    files = {}
     for path in sorted(folder.iterdir()):
         found = ending_of(path) if ending is None else ending if path.name.endswith(ending) else None
-        if found is None:
-            continue
-        if path.name.startswith("."):
-            hidden.append(path.name)
-        else:
+        if found is not None and not path.name.startswith("."):
             files[path.name[: -len(found)]] = path
-    return Listing(files, hidden)
+    return files
 
 
-def present_file(path: Path) -> Path:
+def hidden_line(*folders: Path) -> str:
+    """Say in one line which hidden files that end as volumes do are passed over; empty where there are none."""
+    hidden = [path.name for folder in folders for path in sorted(folder.glob(".*")) if ending_of(path)]
+    return f"{len(hidden)} hidden file(s) passed over, such as {hidden[0]}" if hidden else ""
+
+
+def present_file(path: Path) -> None:
     """See that a path leads to a file with something in it.
 
     Raises:
         UserError: it does not exist, is empty, a folder, or a link to nowhere or to itself. Where a file of nearly
             the same name lies beside it, the message names that one and what it needs.
     """
-    try:
-        found = path.stat()
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise UserError(f"{path} is a link that leads back to itself; replace it by the file") from None
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-        if path.is_symlink():
-            raise UserError(f"{path} is a link to a file that is not there; replace it by the file") from None
-        raise UserError(f"{path} does not exist{similar_file(path)}") from None
-    if stat.S_ISDIR(found.st_mode):
+    if path.is_dir():
         raise UserError(f"{path} is a folder, not a file; replace it by the file of that name")
-    if not stat.S_ISREG(found.st_mode):
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to itself or to a file that is not there; replace it by the file")
+    if not path.exists():
+        raise UserError(f"{path} does not exist{similar_file(path)}")
+    if not path.is_file():
         raise UserError(f"{path} is not a regular file; replace it by one")
-    if not found.st_size:
+    if not path.stat().st_size:
         raise UserError(f"{path} is empty (0 bytes); download or copy it again")
-    return path
 
 
 def similar_file(path: Path) -> str:

@@ -52,10 +52,7 @@ def read_nifti(path: Path) -> tuple[Any, NDArray[Any]]:
 
 def _content(path: Path) -> bytes:
     """Read and inflate a file; each gzip member's CRC and length are checked at its end."""
-    try:
-        packed = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    packed = path.read_bytes()
     compressed = path.name.lower().endswith(".gz")
     if compressed != packed.startswith(GZIP_MAGIC):
         what, ending = ("not ", ".nii") if compressed else ("", ".nii.gz")
@@ -70,9 +67,7 @@ def _content(path: Path) -> bytes:
         except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stubs declare an instance
             raise UserError(f"{path} is damaged ({error}); download or copy it again") from None
         if not decompressor.eof:
-            raise UserError(
-                f"{path} is truncated: it ends in the middle of its gzip stream; download or copy it again"
-            )
+            raise UserError(f"{path} is truncated: it ends in the middle of its gzip stream; download or copy it again")
         packed = decompressor.unused_data.lstrip(b"\0")
     return b"".join(members)
 

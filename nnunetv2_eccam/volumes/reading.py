@@ -21,7 +21,7 @@ import numpy as np
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
-from nnunetv2_eccam.volumes.geometry import SimpleITKError, affine_ras, check_affine, simpleitk_affine
+from nnunetv2_eccam.volumes.geometry import affine_ras, simpleitk_affine
 from nnunetv2_eccam.volumes.listing import ENDINGS, ending_of, present_file
 from nnunetv2_eccam.volumes.nifti import read_nifti
 from nnunetv2_eccam.volumes.volume import Volume, by
@@ -48,6 +48,8 @@ def read_volume(path: Path) -> Volume:
         UserError: the file is missing, no volume, damaged, truncated, or its header places it nowhere. The message
             is one line with the file and what to do.
     """
+    from nibabel.orientations import io_orientation
+
     present_file(path)
     ending = ending_of(path)
     if ending is None:
@@ -63,7 +65,11 @@ def read_volume(path: Path) -> Volume:
             f"{path} has {volume.voxels.ndim} dimensions ({by(volume.voxels.shape)}); a volume has three, or four "
             f"with channels, and none is empty"
         )
-    check_affine(path, volume.affine)
+    if not np.isfinite(volume.affine).all() or np.isnan(io_orientation(volume.affine)).any():
+        raise UserError(
+            f"{path}: its header gives no usable spacing, orientation or position (spacing {by(volume.spacing)}, "
+            f"origin {by(volume.affine[:3, 3].tolist())}); correct the header, or copy the original again"
+        )
     return volume
 
 
@@ -131,7 +137,7 @@ def _read_nifti(path: Path) -> Volume:
     voxels = voxels.reshape(voxels.shape + (1,) * (3 - voxels.ndim), order="F")
     try:
         affine, refusal = simpleitk_affine(path), ""
-    except SimpleITKError as error:
+    except UserError as error:
         affine, refusal = np.asarray(header.get_best_affine(), np.float64), str(error)
         if header["sizeof_hdr"] == 540:
             refusal = (

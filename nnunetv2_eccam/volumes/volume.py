@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.volumes.geometry import corner_distance, orientation_letters
+from nnunetv2_eccam.volumes.geometry import corner_distance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,9 @@ class Volume:
     @property
     def orientation(self) -> str:
         """The direction in which each axis runs, in nibabel's letters: RAS is right, anterior, superior."""
-        return orientation_letters(self.affine)
+        from nibabel import aff2axcodes
+
+        return "".join(aff2axcodes(self.affine))
 
     @property
     def channels(self) -> list[NDArray[Any]]:
@@ -84,16 +86,10 @@ class Volume:
         return (999 * max(x, y), y, x) if self.flat else (z, y, x)
 
     def to_ras(self) -> Volume:
-        """Turn the axes to right, anterior, superior, by exchanging and flipping axes only; voxels stay what they are.
-
-        Raises:
-            UserError: the affine gives two axes the same direction.
-        """
+        """Turn the axes to right, anterior, superior, by exchanging and flipping them; voxels stay what they are."""
         from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
         turns = io_orientation(self.affine)
-        if np.isnan(turns).any():
-            raise UserError(f"{self.path}: its header gives two axes the same direction; correct the header")
         affine = self.affine @ inv_ornt_aff(turns, self.shape)
         return replace(self, voxels=np.asarray(apply_orientation(self.voxels, turns)), affine=affine)
 

@@ -11,32 +11,44 @@ import torch
 from naive_formulas import EXACT, dense, linear_enlargement, naive_convolution, naive_layer, randomised, sample
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from unet_plans import small_arguments
 
 from nnunetv2_eccam.architectures.compared.ce_net import CENet, DenseAtrousConvolution, ResidualMultiKernelPooling
 from nnunetv2_eccam.architectures.compared.da_net import ChannelAttention, DANet, PositionAttention
 from nnunetv2_eccam.architectures.compared.deeplab_v3_plus import DeepLabV3Plus, PooledBatchNorm2d
 from nnunetv2_eccam.architectures.compared.hr_net import HRNet, HRNetV2Head
+from nnunetv2_eccam.architectures.compared.mcdal_net import DualAttention
+from nnunetv2_eccam.architectures.compared.msu_net import MSUNet
 from nnunetv2_eccam.architectures.compared.network import segmentation_layer
 from nnunetv2_eccam.architectures.compared.segformer import EfficientSelfAttention, SegFormer
+from nnunetv2_eccam.architectures.compared.unet_plus_plus import UNetPlusPlus
+from nnunetv2_eccam.architectures.unet_plan import UNetPlan
+from nnunetv2_eccam.blocks.convolution import LayerOps
 from nnunetv2_eccam.errors import UserError
+
+AUTHORS_UNET = {
+    **small_arguments(2, nn.BatchNorm2d, [32, 64, 128, 256, 512]), "downsampling": "max_pool", "nonlin": nn.ReLU
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("cls", "channels", "classes", "more", "stated"),
+    ("cls", "arguments", "millions"),
     [
-        (CENet, 3, 1, {}, "29.003093"),  # the authors' code, github.com/Guzaiwang/CE-Net
-        (HRNet, 3, 19, {"width": 48}, "65.9"),  # Wang et al., TPAMI 2021, on Cityscapes
-        (SegFormer, 3, 150, {}, "27.5"),  # its paper's table on ADE20K
+        (CENet, (3, 1), "29.003093"),  # the authors' code, github.com/Guzaiwang/CE-Net
+        (HRNet, (3, 19, 48), "65.9"),  # Wang et al., TPAMI 2021, on Cityscapes
+        (SegFormer, (3, 150), "27.5"),  # its paper's table on ADE20K
+        # "Total params" in keras/helper_functions.py of the authors' code, without norm.
+        (UNetPlusPlus, (UNetPlan(**{**AUTHORS_UNET, "norm_op": None}), 1, 1), "9.041601"),
+        (MSUNet, (UNetPlan(**AUTHORS_UNET), 1, 1), "47.084545"),  # the authors' code, github.com/CN-zdy/MSU_Net
     ],
 )
-def test_it_has_the_authors_number_of_parameters(cls, channels, classes, more, stated):
-    """In millions."""
+def test_it_has_the_authors_number_of_parameters(cls, arguments, millions):
     if cls is SegFormer:
         pytest.importorskip("segmentation_models_pytorch")
     with torch.device("cpu" if cls is SegFormer else "meta"):
-        network = cls(channels, classes, **more)
+        network = cls(*arguments)
     counted = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    assert f"{counted:.{len(stated) - 3}f}" == stated
+    assert f"{counted:.{len(millions.split('.')[1])}f}" == millions
 
 
 # --- CE-Net -------------------------------------------------------------------------------------------
@@ -122,12 +134,17 @@ def test_da_nets_channel_attention_is_the_explicit_sum_over_the_least_alike():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("attention", [PositionAttention(16), ChannelAttention()])
-def test_da_nets_attention_of_large_activations_stays_finite_in_half_precision(attention, dtype):
-    attention = attention.to(dtype)
-    nn.init.constant_(attention.scale, 0.7)
-    large = (1000 * sample(2, 16, 5, 7)).to(dtype).requires_grad_()
-    output = attention(large)
+@pytest.mark.parametrize(
+    "attention", [PositionAttention(16), ChannelAttention(), DualAttention(16, LayerOps(nn.Conv2d))]
+)
+def test_attentions_of_large_activations_stay_finite_and_keep_the_type_in_half_precision(attention, dtype):
+    """DA-Net's, and MCDALNet's, which has both."""
+    for name, parameter in attention.named_parameters():
+        if name.endswith(("scale", "factor")):
+            nn.init.constant_(parameter, 0.7)
+    large = (1000 * sample(2, 16, 5, 7)).to(dtype).requires_grad_()  # products pass 65504
+    with torch.autocast("cpu", dtype):
+        output = attention(large)
     output.float().mean().backward()
     assert output.dtype == dtype
     assert output.isfinite().all()
@@ -200,15 +217,6 @@ def test_deeplab_with_larger_batches_is_segmentation_models_pytorchs_network_wit
             torch.manual_seed(0)  # of the dropout
             outputs.append(network.train(mode)(image))
         torch.testing.assert_close(*outputs)
-
-
-def test_the_norm_of_a_pooled_map_is_batch_norm_where_there_are_values_to_normalise_by():
-    ours, plain = PooledBatchNorm2d(3), nn.BatchNorm2d(3)
-    for shape in [(2, 3, 1, 1), (1, 3, 2, 1)]:
-        features = torch.randn(shape)
-        torch.testing.assert_close(ours(features), plain(features))
-    torch.testing.assert_close(ours.running_var, plain.running_var)
-    torch.testing.assert_close(ours.eval()(features), plain.eval()(features))
 
 
 def test_the_norm_of_a_pooled_map_uses_the_running_statistics_for_single_values_and_keeps_them():

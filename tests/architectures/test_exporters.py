@@ -6,13 +6,14 @@ import pytest
 import torch
 from unet_plans import plan
 
-from nnunetv2_eccam.architectures.from_plans import build_network
+from nnunetv2_eccam.architectures.from_plans import CLASS_NAME, build_network
 from nnunetv2_eccam.systems import SYSTEMS
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper
 
 RECIPES = {"nnunet": nnUNetTrainerECCaM, "paper": nnUNetTrainerECCaMPaper}
 LARGE = ("HRNet", "DeepLabV3Plus", "SegFormer", "DANet")  # backbones of timm and segmentation_models_pytorch
-KINDS = [s for s in SYSTEMS if s.name in ("", "UNet_SE", "UNet_CBAM") or not (s.is_ours or s.name in LARGE)]
+OURS = ("", "UNet_SE", "UNet_CBAM")
+KINDS = [s for s in SYSTEMS if (s.name in OURS if s.network == CLASS_NAME else s.name not in LARGE)]
 CASES = [(system, "nnunet", False) for system in KINDS] + [(KINDS[0], "paper", False), (KINDS[0], "nnunet", True)]
 """Classes of network and attention that are written here, and EC-CaM-UNet in both recipes and on a residual plan."""
 PADDED, FITTING = [60, 52], [64, 64]

@@ -10,37 +10,25 @@ from dynamic_network_architectures.building_blocks.residual_encoders import Resi
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from naive_formulas import Convolutions
 from torch import nn
-from unet_plans import MODULE_OFF, PARTS_OFF, plan, renamed_weights
+from unet_plans import BATCH_NORMS, INSTANCE_NORMS, MODULE_OFF, PARTS_OFF, plan, renamed_weights, small_arguments
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
-from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments, not_followed
+from nnunetv2_eccam.architectures.from_plans import CLASS_NAME, build_network, not_followed
 from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS, EnhancedConvolution
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.systems import SYSTEMS
 
-BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 ANISOTROPIC = {
     "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 2, 1]],
     "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 1]],
 }
 
 
-def stages(dimension: int, n_stages: int = 4, **more) -> dict:
-    return {
-        "n_stages": n_stages,
-        "features_per_stage": [3, 5, 6, 8][:n_stages],
-        "conv_op": (nn.Conv2d, nn.Conv3d)[dimension - 2],
-        "kernel_sizes": [[3] * dimension] * n_stages,
-        "strides": [[1] * dimension] + [[2] * dimension] * (n_stages - 1),
-        "num_classes": 3,
-        "conv_bias": True,
-        "norm_op": (nn.InstanceNorm2d, nn.InstanceNorm3d)[dimension - 2],
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "nonlin": nn.LeakyReLU,
-        "nonlin_kwargs": {"inplace": True},
-        "deep_supervision": True,
-        **more,
-    }
+def stages(dimension: int, **more) -> dict:
+    arguments = small_arguments(dimension, INSTANCE_NORMS[dimension], [3, 5, 6, 8])
+    del arguments["n_conv_per_stage"]
+    strides = [[1] * dimension] + [[2] * dimension] * 3
+    return {**arguments, "strides": strides, "num_classes": 3, "deep_supervision": True, **more}
 
 
 PLAIN = {"n_conv_per_stage": [2, 1, 2, 3], "n_conv_per_stage_decoder": [1, 2, 3]}
@@ -124,7 +112,8 @@ def test_initialisation_is_nnunets_and_every_block_begins_as_its_skip_connection
     assert len(blocks) == sum(CASES[case]["n_blocks_per_stage"])
     for block in blocks:
         last = block.conv2 if isinstance(block, BasicBlockD) else block.conv3
-        assert not last.norm.weight.any()
+        norm = last.norms[0] if isinstance(last, EnhancedConvolution) else last.norm
+        assert not norm.weight.any()
     assert all(not m.bias.any() for m in network.modules() if isinstance(m, nn.Conv2d) and m.bias is not None)
 
 
@@ -145,7 +134,8 @@ def test_enhanced_convolutions_inside_the_blocks_are_those_blocks_with_the_summe
             weights[f"{name}.conv.weight"] = weights[f"{name}.all_modules.0.weight"] = module.summed_kernel()
             weights[f"{name}.conv.bias"] = weights[f"{name}.all_modules.0.bias"] = module.square.bias
             for part in ("weight", "bias"):
-                weights[f"{name}.norm.{part}"] = weights[f"{name}.all_modules.1.{part}"] = getattr(module.norm, part)
+                value = getattr(module.norms[0], part)
+                weights[f"{name}.norm.{part}"] = weights[f"{name}.all_modules.1.{part}"] = value
     reference.load_state_dict({name: weights[name] for name in reference.state_dict()})
     image = torch.randn(2, 2, *[16, 24, 16][: len(CASES[case]["strides"][0])], dtype=torch.float64)
     for output, expected in zip(network(image), reference(image), strict=True):
@@ -165,7 +155,7 @@ def test_every_form_runs_as_many_convolutions_at_inference_as_nnunets_network_an
     dimension = len(arguments["strides"][0])
     choice = {"branch_form": form}
     if form == "norm_per_branch":
-        choice = {"norm_per_branch": True, "norm_op": BATCH[dimension]}
+        choice = {"norm_per_branch": True, "norm_op": BATCH_NORMS[dimension]}
     network = ours({**arguments, **choice}, **MODULE_OFF)
     size = [16, 24, 16][:dimension]
     image = torch.randn(2, 2, *size)
@@ -204,6 +194,7 @@ def test_the_paper_recipe_pools_before_residual_stages():
     ("change", "said"),
     [
         ({"network_class_name": "dynamic_network_architectures.architectures.primus.Primus"}, "Primus, which this"),
+        ({"network_class_name": CLASS_NAME, "dilation": [1]}, "the network dilation, which EC-CaM-UNet does not know"),
         ({"groups": 2}, "give ResidualEncoderUNet groups, which this package does not know; it knows block, "),
         ({"nonlin_first": True}, "give ResidualEncoderUNet nonlin_first"),
         ({"block": "torch.nn.Linear"}, "block must be BasicBlockD or BottleneckD, got Linear"),
@@ -217,8 +208,9 @@ def test_the_paper_recipe_pools_before_residual_stages():
 )
 def test_what_this_package_does_not_know_of_a_plan_is_named_in_one_line(change, said):
     architecture = plan(4, residual=True)
-    into = architecture if "network_class_name" in change else architecture["arch_kwargs"]
-    into.update(change)
+    for name, value in change.items():
+        into = architecture if name == "network_class_name" else architecture["arch_kwargs"]
+        into[name] = value
     with pytest.raises(UserError, match=said) as error:
         build_network(architecture, [32, 32], 1, 2, True)
     assert "\n" not in str(error.value)
@@ -227,7 +219,7 @@ def test_what_this_package_does_not_know_of_a_plan_is_named_in_one_line(change, 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name or "ECCaM")
 def test_a_system_says_what_of_a_residual_plan_it_does_not_follow(system):
     said = not_followed(plan(5, residual=True), system.network)
-    if system.is_ours:
+    if system.network == CLASS_NAME:
         assert said is None
     elif "backbone" in system.differs or system.name == "SegFormer":
         assert said.startswith("it has a backbone of its own")
@@ -253,4 +245,3 @@ def test_every_ablation_trains_on_a_residual_plan(system):
     output = network(torch.randn(2, 1, 32, 32))
     sum(o.square().mean() for o in ([output] if isinstance(output, torch.Tensor) else output)).backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
-    assert network_arguments(plan(3, residual=True), [32, 32])["n_blocks_per_stage"] == [1, 3, 4]

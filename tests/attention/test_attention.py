@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import nibabel
@@ -13,11 +12,13 @@ from attention_models import Plan, centre_mm, slices_first, write_model, write_s
 from PIL import Image
 
 from nnunetv2_eccam import cli
+from nnunetv2_eccam.files import read_json, write_json
+
+QUICK = ("--dpi", "50", "-device", "cpu", "--disable_progress_bar")
 
 
 def attention(*words: object) -> int:
-    quick = () if "--dpi" in words else ("--dpi", "50")
-    return cli.main(["attention", *map(str, words), *quick, "-device", "cpu", "--disable_progress_bar"])
+    return cli.main(["attention", *QUICK, *map(str, words)])
 
 
 @pytest.fixture(scope="module")
@@ -168,8 +169,6 @@ def test_model_by_data_set_configuration_and_trainer(tmp_path, spot, nnunet_base
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("-i", "nowhere.nii.gz"), "nowhere.nii.gz does not exist"),
-        (("-m", "nowhere"), "there is no trained model at nowhere"),
         (("-f", "3"), "it has one for 0: give -f 0"),
         (("-f", "0", "1"), "folds are networks of their own; give one"),
         (("--map", "gate"), "it has CoA at bottleneck.attention, SC at bottleneck.attention.spatial"),
@@ -187,20 +186,11 @@ def test_model_by_data_set_configuration_and_trainer(tmp_path, spot, nnunet_base
         (("--system", "x=y"), "leave out -m"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(tmp_path, spot, model, capsys, monkeypatch, words, message):
+def test_a_mistake_is_told_in_one_line(tmp_path, spot, model, refused, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     Path("cut.nii.gz").write_bytes(spot.path.read_bytes()[:-99])
-    given = {"-i": [spot.path], "-m": [model], "-o": [tmp_path / "out"]}
-    for word in words:
-        if word.startswith("-") and not word.lstrip("-")[0].isdigit():
-            given[word] = []
-            last = word
-        else:
-            given[last].append(word)
-    assert attention("spatial", *(part for option, values in given.items() for part in (option, *values))) == 1
-    error = capsys.readouterr().err.strip().splitlines()
-    assert message in error[-1]
-    assert error[-1].startswith("nnUNetv2_eccam attention: error: ")
+    given = ("-i", spot.path, "-m", model, "-o", tmp_path / "out")
+    assert message in refused("attention", *QUICK, "spatial", *given, *words)
     assert not written(tmp_path / "out", ".nii.gz")
 
 
@@ -215,37 +205,33 @@ def test_a_mistake_is_told_in_one_line(tmp_path, spot, model, capsys, monkeypatc
         ("UNet", ("cam", "--layer", "encoder"), "not a map of the image"),
     ],
 )
-def test_what_a_network_does_not_have(tmp_path, spot, capsys, trainer, words, message):
+def test_what_a_network_does_not_have(tmp_path, spot, refused, trainer, words, message):
     folder = write_model(tmp_path / "model", Plan(f"nnUNetTrainerECCaM_{trainer}"))
-    assert attention(*words, "-i", spot.path, "-o", tmp_path, "-m", folder) == 1
-    assert message in capsys.readouterr().err
+    assert message in refused("attention", *QUICK, *words, "-i", spot.path, "-o", tmp_path, "-m", folder)
 
 
-def test_of_several_systems_all_are_checked_before_the_first_is_run(tmp_path, spot, model, capsys):
+def test_of_several_systems_all_are_checked_before_the_first_is_run(tmp_path, spot, model, refused):
     se = write_model(tmp_path / "se", Plan("nnUNetTrainerECCaM_UNet_SE"))
     systems = ("--system", f"CoA={model}", "--system", f"SE={se}")
-    assert attention("spatial", "-i", spot.path, "-o", tmp_path, *systems) == 1
-    assert "has no attention of positions" in capsys.readouterr().err
+    error = refused("attention", *QUICK, "spatial", "-i", spot.path, "-o", tmp_path, *systems)
+    assert "has no attention of positions" in error
     assert not written(tmp_path, ".nii.gz")
 
 
-def test_systems_need_names_and_files_of_their_own(tmp_path, spot, model, capsys):
+def test_systems_need_names_and_files_of_their_own(tmp_path, spot, model, refused):
     for names, message in (
         (("A B=", "A_B="), "files of one name"), (("A=", "A="), "is given twice"), (("",), "has no name or no folder")
     ):  # fmt: skip
         systems = [word for name in names for word in ("--system", f"{name}{model}")]
-        assert attention("channels", "-i", spot.path, "-o", tmp_path, *systems) == 1
-        assert message in capsys.readouterr().err
+        assert message in refused("attention", *QUICK, "channels", "-i", spot.path, "-o", tmp_path, *systems)
 
 
-def test_the_second_stage_of_a_cascade_is_refused(tmp_path, spot, capsys):
+def test_the_second_stage_of_a_cascade_is_refused(tmp_path, spot, refused):
     folder = write_model(tmp_path / "model", Plan(channels=("MRI", "spot of the first stage")))
-    for name, place in (("plans.json", ("configurations", "model", "previous_stage")), ("dataset.json", None)):
-        content = json.loads((folder / name).read_text())
-        if place:
-            content[place[0]][place[1]][place[2]] = "first"
-        else:
-            del content["channel_names"]["1"]
-        (folder / name).write_text(json.dumps(content))
-    assert attention("cam", "-i", spot.path, "-o", tmp_path, "-m", folder) == 1
-    assert "is the second model of a cascade" in capsys.readouterr().err
+    plans, description = read_json(folder / "plans.json"), read_json(folder / "dataset.json")
+    plans["configurations"]["model"]["previous_stage"] = "first"
+    del description["channel_names"]["1"]
+    write_json(folder / "plans.json", plans)
+    write_json(folder / "dataset.json", description)
+    error = refused("attention", *QUICK, "cam", "-i", spot.path, "-o", tmp_path, "-m", folder)
+    assert "is the second model of a cascade" in error

@@ -6,7 +6,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 import unet_plans
 from attention_models import Plan, slices_first, write_model, write_spot
 from monai.visualize import GradCAM
@@ -191,24 +190,18 @@ def impulse_centre(made: nn.Module, module: nn.Module, size, position) -> list[f
     return [float((axis * weight).sum() / weight.sum()) for axis in grid]
 
 
-@pytest.mark.parametrize("downsampling", ["stride", "max_pool"])
 @pytest.mark.parametrize("strides", [[1, 2, 2], [[1, 1], [2, 1], [2, 4]]])
-def test_a_position_is_where_its_receptive_field_is_centred(downsampling, strides):
+def test_a_position_is_where_its_receptive_field_is_centred(strides):
     made = ECCaMUNet(
         1, 1, n_stages=3, features_per_stage=1, conv_op=nn.Conv2d, kernel_sizes=3, strides=strides,
-        n_conv_per_stage=1, n_conv_per_stage_decoder=1, downsampling=downsampling, channel_correlation=False,
-        spatial_correlation=False, multi_scale=False, enhanced_convolution=False,
+        n_conv_per_stage=1, n_conv_per_stage_decoder=1, channel_correlation=False, spatial_correlation=False,
+        multi_scale=False, enhanced_convolution=False,
     ).eval()  # fmt: skip
     size = (64, 64)
     known = NetworkMaps(made, size, 1, CPU)
     with torch.no_grad():
         map_size = made.encoder(torch.zeros(1, 1, *size))[-1].shape[2:]
     position = [n // 2 for n in map_size]
-    if downsampling == "max_pool":  # the mean, so that all pixels have a share
-        for module in made.modules():
-            for name, child in module.named_children():
-                if isinstance(child, nn.MaxPool2d):
-                    setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride))
     expected = impulse_centre(made, made.bottleneck, size, position)
     strides, starts = known.places(map_size)
     found = [first + stride * at for first, stride, at in zip(starts, strides, position, strict=True)]
@@ -230,15 +223,8 @@ def test_a_ramp_stays_a_ramp_when_it_is_enlarged(conv_op):
 
 
 def test_maps_resized_by_a_function_stand_for_equal_blocks():
-    class Resizing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(1, 1, 1)
-
-        def forward(self, image):
-            return self.conv(F.avg_pool2d(image, 4))
-
-    assert NetworkMaps(Resizing(), (16, 32), 1, CPU).places((4, 8)) == ((4, 4), (1.5, 1.5))
+    resizing = nn.Sequential(nn.AdaptiveAvgPool2d((4, 8)), nn.Conv2d(1, 1, 1))
+    assert NetworkMaps(resizing, (16, 32), 1, CPU).places((4, 8)) == ((4, 4), (1.5, 1.5))
 
 
 class Evidence(nn.Module):
@@ -288,27 +274,16 @@ def test_the_deepest_layer_of_networks_of_other_families():
         deepest(nn.Sequential(nn.Conv2d(1, 2, 1)))
 
 
-READERS = [
+@pytest.mark.parametrize(("reader", "orientation"), [
     ("SimpleITKIO", "LPI"), ("NibabelIO", "SAR"), ("NibabelIOWithReorient", "PIR"), ("SimpleITKIOWithReorient", "ILA")
-]  # fmt: skip
-
-
-@pytest.fixture(params=READERS, ids=lambda pair: "-".join(pair))
-def case(request, tmp_path):
-    """A model and a case prepared for it, with another spacing, an empty margin, and axes in another order."""
-    reader, orientation = request.param
+])  # fmt: skip
+def test_maps_come_back_as_nnunets_segmentations_do(tmp_path, reader, orientation):
+    """From a case with another spacing than the plan's, an empty margin, and axes in another order."""
     plan = Plan(reader=reader, transpose=slices_first(orientation, reader), spacing=(1.0, 1.2), patch=(24, 32))
-    spot = write_spot(tmp_path, orientation, (0.9, 1.5, 3.0), oblique=True)
     model = TrainedModel(write_model(tmp_path / "model", plan))
-    return model, model.prepare([read_image(spot.path)]), spot.path
-
-
-def test_maps_come_back_as_nnunets_segmentations_do(case, tmp_path):
-    model, prepared, path = case
-    predictor = model._predictor
+    path = write_spot(tmp_path, orientation, (0.9, 1.5, 3.0), oblique=True).path
+    prepared, predictor = model.prepare([read_image(path)]), model._predictor
     assert model.slicing_axis(read_image(path)) == np.argmax(nibabel.load(path).header.get_zooms())
-    reader = predictor.plans_manager.image_reader_writer_class()
-    _, properties = reader.read_images([str(path)])
     manager = predictor.configuration_manager
     _, _, properties = manager.preprocessor_class(verbose=False).run_case(
         [str(path)], None, predictor.plans_manager, manager, predictor.dataset_json
@@ -317,7 +292,8 @@ def test_maps_come_back_as_nnunets_segmentations_do(case, tmp_path):
     segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
         torch.from_numpy(logits.copy()), predictor.plans_manager, manager, predictor.label_manager, properties
     )
-    reader.write_seg(segmentation, str(tmp_path / "theirs.nii.gz"), properties)
+    writer = predictor.plans_manager.image_reader_writer_class()
+    writer.write_seg(segmentation, str(tmp_path / "theirs.nii.gz"), properties)
     theirs = np.asarray(nibabel.load(tmp_path / "theirs.nii.gz").dataobj)
     mine = prepared.restore(logits).argmax(0)
     assert 0 < theirs.mean() < 1

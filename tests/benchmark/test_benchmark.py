@@ -11,7 +11,6 @@ import pytest
 import torch
 from tiny_benchmark import NAME, TinyBenchmark, wait_until
 
-from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, read_scores
 
 pytestmark = pytest.mark.slow
@@ -119,30 +118,27 @@ def test_another_tolerance_scores_again_and_test_images_without_labels_are_predi
     ("words", "message"),
     [
         ("", "name a specification, or give data sets, configurations and trainers: -d, -c and -tr"),
-        ("-d 7 -c 2d -tr A", "there is no data set 7"),
         ("-d 900 -c 2d_other -tr A", "has no configuration 2d_other (it has 2d"),
         ("-d 900 -c 3d_fullres -tr A", "is not preprocessed for 3d_fullres; run nnUNetv2_plan_and_preprocess"),
         ("-d 900 -c 2d -tr A -f 0 2 5", "folds: 5 of Dataset900_Labels is beyond the 5 folds that"),
         ("-d 900 -c 2d -tr A -p other", "has no other.json (it has OtherPlans, nnUNetPlans: choose with -p)"),
-        ("-d 900 -c 2d -tr A -f 0 --dry-run --work-dir results", "so it is not the work folder of a benchmark"),
+        ("-d 900 -c 2d -tr A -f 0 --dry-run --work-dir results", "is not empty and not a work folder of this command"),
     ],
 )
-def test_what_does_not_exist_is_named_before_anything_starts(tiny, monkeypatch, capsys, words, message):
+def test_what_does_not_exist_is_named_before_anything_starts(tiny, monkeypatch, refused, words, message):
     for name, value in tiny.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tiny.folder)
     (tiny.folder / "results" / NAME).mkdir(exist_ok=True)
-    assert main(["benchmark", *words.split(), *(["--device", "cpu"] if words else [])]) == 1
-    err = capsys.readouterr().err
-    assert message in err.splitlines()[-1]
+    assert message in refused("benchmark", *words.split(), *(["--device", "cpu"] if words else []))
     assert not (tiny.folder / "eccam_benchmark").exists()
 
 
-def test_a_test_label_without_an_image(tiny, monkeypatch, capsys):
+def test_a_test_label_without_an_image(tiny, monkeypatch, refused):
     for name, value in tiny.environment.items():
         monkeypatch.setenv(name, value)
     image = tiny.folder / "raw" / NAME / "imagesTs" / "test_0_0000.nii.gz"
     image.rename(image.with_suffix(".away"))
-    assert main(["benchmark", "-d", "900", "-c", "2d", "-tr", "TinyA", "-f", "0", "--device", "cpu"]) == 1
+    error = refused("benchmark", "-d", "900", "-c", "2d", "-tr", "TinyA", "-f", "0", "--device", "cpu")
     image.with_suffix(".away").rename(image)
-    assert "labels without an image" in capsys.readouterr().err
+    assert "labels without an image" in error

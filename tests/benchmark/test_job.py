@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from stored_volumes import write_simpleitk
 from tiny_benchmark import wait_until
 
 from nnunetv2_eccam.benchmark import checks
@@ -70,8 +71,7 @@ def test_predictions_are_kept_if_they_are_whole_and_of_the_same_models(tmp_path)
     model, folder = tmp_path / "summary.json", tmp_path / "test"
     model.write_text("1")
     keep_whole_predictions(folder, [model])
-    with gzip.open(folder / "whole.nii.gz", "wb") as stream:
-        stream.write(os.urandom(1000))
+    write_simpleitk(folder / "whole.nii.gz", np.random.default_rng(0).random((3, 8, 9)))
     (folder / "half.nii.gz").write_bytes((folder / "whole.nii.gz").read_bytes()[:500])
     keep_whole_predictions(folder, [model])
     assert {file.name for file in folder.iterdir()} == {"whole.nii.gz", "made_from.json"}

@@ -11,15 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunetv2_eccam.benchmark.records import (
-    complete_training_record,
-    count_parameters,
-    gpu_energy,
-    machine_record,
-    record_of,
-    stamp,
-    training_record,
-)
+from nnunetv2_eccam.benchmark import records
 
 
 def nvml() -> types.ModuleType:
@@ -37,29 +29,29 @@ def nvml() -> types.ModuleType:
 def test_energy_is_that_of_the_gpus_counters(monkeypatch):
     module = nvml()
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    assert [gpu_energy("3"), gpu_energy("GPU-1a2b, 4")] == [("NVIDIA X", 1000), ("NVIDIA X", 2150)]
+    assert [records.gpu_energy("3"), records.gpu_energy("GPU-1a2b, 4")] == [("NVIDIA X", 1000), ("NVIDIA X", 2150)]
     assert module.asked == [3, "GPU-1a2b", 4]
 
 
 def test_no_gpu_and_no_nvml_are_no_energy_and_no_error(monkeypatch):
-    assert gpu_energy("") == (None, None)
+    assert records.gpu_energy("") == (None, None)
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert gpu_energy("0") == (None, None)
+    assert records.gpu_energy("0") == (None, None)
 
 
 def test_attempts_add_up_and_of_a_killed_one_the_energy_is_not_known():
     first = {"seconds": 10, "energy_joules": 5.0, "started": "a", "commands": ["train"]}
     last = {"seconds": 20, "energy_joules": 6.0, "started": "c", "finished": "d", "commands": ["train --c"], "cpu": "x"}
-    record = record_of([first, last])
+    record = records.record_of([first, last])
     assert (record["seconds"], record["energy_joules"], record["attempts"]) == (30, 11.0, 2)
     assert (record["started"], record["finished"], record["cpu"]) == ("a", "d", "x")
     assert record["commands"] == ["train", "train --c"]
     killed = {"started": "b", "commands": ["train --c"]}
-    assert record_of([first, killed, last])["energy_joules"] is None, "half of it would be misleading"
+    assert records.record_of([first, killed, last])["energy_joules"] is None, "half of it would be misleading"
 
 
 def test_the_machine_and_the_versions_are_known():
-    record = machine_record()
+    record = records.machine_record()
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert all([*record["versions"].values(), record["cpu"], record["hostname"]])
 
@@ -68,9 +60,9 @@ def test_parameters_are_counted_once_and_without_running_statistics(tmp_path):
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Linear(4, 5))
     network.add_module("again", network[0])  # as a decoder that holds its encoder
     torch.save({"network_weights": network.state_dict()}, tmp_path / "checkpoint_final.pth")
-    assert count_parameters(tmp_path / "checkpoint_final.pth") == sum(p.numel() for p in network.parameters())
+    assert records.count_parameters(tmp_path / "checkpoint_final.pth") == sum(p.numel() for p in network.parameters())
     (tmp_path / "no_checkpoint.pth").write_text("x")
-    assert count_parameters(tmp_path / "no_checkpoint.pth") is None
+    assert records.count_parameters(tmp_path / "no_checkpoint.pth") is None
 
 
 def fold(folder: Path, seconds: float) -> Path:
@@ -82,14 +74,14 @@ def fold(folder: Path, seconds: float) -> Path:
 
 @pytest.mark.parametrize(("measured", "seconds", "energy"), [(20.0, 20.0, 7.0), (5.0, 12.0, None)])
 def test_a_training_takes_as_long_as_its_commands_or_its_epochs_if_begun_by_hand(tmp_path, measured, seconds, energy):
-    record = complete_training_record(fold(tmp_path, 12.0), {"seconds": measured, "energy_joules": 7.0})
+    record = records.complete_training_record(fold(tmp_path, 12.0), {"seconds": measured, "energy_joules": 7.0})
     assert (record["train_seconds"], record["energy_joules"], record["epochs"]) == (seconds, energy, 1)
 
 
 def test_a_record_of_another_checkpoint_is_not_taken(tmp_path):
     folder = fold(tmp_path, 12.0)
     (folder / "eccam_benchmark").mkdir()
-    kept = {"train_seconds": 99, "checkpoint": stamp(folder / "checkpoint_final.pth")}
+    kept = {"train_seconds": 99, "checkpoint": records.stamp(folder / "checkpoint_final.pth")}
     (folder / "eccam_benchmark" / "record.json").write_text(json.dumps(kept))
-    assert training_record(folder)["train_seconds"] == 99
-    assert training_record(fold(folder, 13.0))["train_seconds"] == 13.0
+    assert records.training_record(folder)["train_seconds"] == 99
+    assert records.training_record(fold(folder, 13.0))["train_seconds"] == 13.0

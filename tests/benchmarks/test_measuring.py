@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import conversion, spatial_correlation, speed
 from benchmarks.measuring import peak_bytes
+from nnunetv2_eccam.systems import SYSTEMS
 
 CPU = torch.device("cpu")
 
@@ -37,10 +38,10 @@ def test_the_peak_of_spatial_correlation_grows_with_the_positions(channels, prec
         spatial_correlation.measure(size, channels, spatial_correlation.DTYPES[precision], CPU, repeats=1)
         for size in sizes
     ]
-    for peaks in ([m.forward_bytes for m in found], [m.both_bytes for m in found]):
-        half, whole, twice = peaks
+    for passes in ("forward", "forward and backward"):
+        half, whole, twice = (each[f"{passes}, MiB"] for each in found)
         assert twice - whole == pytest.approx(2 * (whole - half), rel=0.1)
-    assert [m.all_pairs_bytes for m in found] == [
+    assert [each["S alone, MiB"] * 2**20 for each in found] == [
         torch.finfo(spatial_correlation.DTYPES[precision]).bits // 8 * n**2 for n in (1024, 2048, 4096)
     ]
 
@@ -53,14 +54,21 @@ def test_the_tables_have_a_row_for_each_network_and_each_map(capsys):
     assert speed.main(words("--patch 32 32 --widths 4 6 8 --batch 2 --repeats 1 --device cpu")) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     expected = []
-    for rows in speed.TABLES.values():
-        expected += ["network", "---", *(name for name, _, _ in rows([4, 6, 8], [32, 32]))]
+    for name in ("plain", "residual", "choices"):
+        expected += ["network", "---", *(name for name, _, _ in speed.TABLES[name]([4, 6, 8], [32, 32]))]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == expected
     assert len({line.count("|") for line in lines}) == 1
     assert spatial_correlation.main(words("--sizes 4x4 2x3x4 --channels 3 --repeats 1 --device cpu")) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + 2 * 3
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_every_system_stands_in_one_row_beside_the_plain_unet():
+    names, references, _ = zip(*speed.systems([4, 6, 8], [32, 32]), strict=True)
+    assert sorted(title for name in names for title in name.split("; ")) == sorted(each.title for each in SYSTEMS)
+    assert names[0].startswith("U-Net; ")
+    assert references == ("", *[names[0]] * (len(names) - 1))
 
 
 def test_the_made_up_sources_convert_everywhere(tmp_path, monkeypatch):

@@ -10,9 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.helper import get_matching_batchnorm
-from naive_formulas import Convolutions
+from naive_formulas import Convolutions, randomised
 from torch import nn
-from unet_plans import small_arguments
+from unet_plans import CONVS, INSTANCE_NORMS, small_arguments
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
 from nnunetv2_eccam.blocks.convolution import LayerOps
@@ -21,19 +21,14 @@ from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS, EnhancedCon
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
 OPS = {
-    2: LayerOps(nn.Conv2d, True, nn.InstanceNorm2d, {"affine": True}, nonlin=nn.LeakyReLU),
-    3: LayerOps(nn.Conv3d, True, nn.InstanceNorm3d, {"affine": True}, nonlin=nn.LeakyReLU),
+    dimension: LayerOps(conv, True, INSTANCE_NORMS[dimension], {"affine": True}, nonlin=nn.LeakyReLU)
+    for dimension, conv in CONVS.items()
 }
 
 
-def block_of(form: str, dimension: int = 2, init: str = "he_each", channels=(3, 4), stride: int = 1):
-    block = EnhancedConvolution(
-        *channels, [3] * dimension, [stride] * dimension, OPS[dimension], branch_form=form, branch_init=init
-    ).double()
-    generator = torch.Generator().manual_seed(0)
-    for parameter in block.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    return block
+def block_of(form: str, dimension: int = 2, init: str = "he_each", stride: int = 1):
+    kernel, strides = [3] * dimension, [stride] * dimension
+    return randomised(EnhancedConvolution(3, 4, kernel, strides, OPS[dimension], False, form, init))
 
 
 def branch_by_branch(block: EnhancedConvolution, features: torch.Tensor) -> torch.Tensor:
@@ -58,25 +53,19 @@ def branch_by_branch(block: EnhancedConvolution, features: torch.Tensor) -> torc
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("form", BRANCH_FORMS)
-def test_a_form_trains_as_its_branches_run_apart(form, dimension, stride):
+def test_a_form_trains_as_its_branches_run_apart_and_is_one_convolution_at_inference(form, dimension, stride):
     block = block_of(form, dimension, stride=stride).train()
     features = torch.randn(2, 3, *[6, 5, 4][:dimension], dtype=torch.float64, requires_grad=True)
-    output, expected = block(features), branch_by_branch(block, features)
+    with Convolutions() as in_training:
+        output = block(features)
+    assert in_training.n == (1 + dimension if form == "batch_norm" else 1)
+    expected = branch_by_branch(block, features)
     torch.testing.assert_close(output, expected, **EXACT)
     weights = torch.randn_like(output)
     of = [features, *block.parameters()]
     found, right = (torch.autograd.grad((o * weights + o**3).sum(), of) for o in (output, expected))
     for one, other in zip(found, right, strict=True):
         torch.testing.assert_close(one, other, **EXACT)
-
-
-@pytest.mark.parametrize("form", BRANCH_FORMS)
-def test_at_inference_a_form_is_one_convolution_and_in_training_where_no_branch_has_a_norm(form):
-    block = block_of(form).train()
-    features = torch.randn(2, 3, 6, 5, dtype=torch.float64)
-    with Convolutions() as in_training:
-        block(features)
-    assert in_training.n == (3 if form == "batch_norm" else 1)
     with torch.no_grad(), Convolutions() as at_inference:
         output = block.eval()(features)
     assert at_inference.n == 1
@@ -110,20 +99,12 @@ def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimens
     assert by_position["he_each"][(1,) * dimension] > 3 * by_position["he_each"][(0,) * dimension]
 
 
-def choice_of(form: str) -> dict[str, Any]:
-    return {"norm_per_branch": True} if form == "norm_per_branch" else {"branch_form": form}
-
-
-@pytest.mark.parametrize("form", ["norm_per_branch", *BRANCH_FORMS])
-def test_it_begins_as_one_kernel_unless_each_branch_has_the_plans_norm(form):
-    made = EnhancedConvolution(1, 1, [3, 3], [1, 1], OPS[2], **choice_of(form))
-    assert made.branch_init == ("he_each" if form == "norm_per_branch" else "he_sum")
-
-
 @pytest.mark.parametrize("form", ["norm_per_branch", *BRANCH_FORMS])
 def test_the_kernel_that_inference_keeps_follows_every_change(form):
     ops = LayerOps(nn.Conv2d, True, nn.BatchNorm2d, nonlin=nn.ReLU)
-    block, other = (EnhancedConvolution(3, 4, [3, 3], [1, 1], ops, **choice_of(form)) for _ in range(2))
+    choice: dict[str, Any] = {"norm_per_branch": True} if form == "norm_per_branch" else {"branch_form": form}
+    block, other = (EnhancedConvolution(3, 4, [3, 3], [1, 1], ops, **choice) for _ in range(2))
+    assert block.branch_init == ("he_each" if form == "norm_per_branch" else "he_sum")
     features = torch.randn(2, 3, 6, 5)
 
     def is_its_own(kept_by) -> torch.Tensor:

@@ -32,26 +32,14 @@ def ops(norm: str) -> LayerOps:
     return LayerOps(nn.Conv2d, True, norm_op, {"eps": 1e-5, "affine": True}, nonlin=nonlin)
 
 
-def channel(norm: str) -> ChannelCorrelation:
-    return ChannelCorrelation(CHANNELS, ops(norm))
-
-
-def attention(norm: str, scale: float | str = "1/sqrt(C)") -> CollaborativeAttention:
-    return CollaborativeAttention(channel(norm), SpatialCorrelation(scale))
-
-
-def scales(norm: str) -> MultiScale:
-    return MultiScale(CHANNELS, ops(norm), (1, 2, 3))
-
-
-BLOCKS: dict[str, Callable[[str], nn.Module]] = {
-    "SC": lambda norm: CollaborativeAttention(None, SpatialCorrelation()),
-    "SC, scale 1": lambda norm: CollaborativeAttention(None, SpatialCorrelation(1.0)),
-    "CC": channel,
-    "CoA": attention,
-    "CoA, scale 1": lambda norm: attention(norm, 1.0),
-    "MuS": scales,
-    "CoAG-MuSFu": lambda norm: CoAGMuSFu(CHANNELS, ops(norm), attention(norm), scales(norm)),
+BLOCKS: dict[str, Callable[[LayerOps], nn.Module]] = {
+    "SC": lambda ops: CollaborativeAttention(None, SpatialCorrelation()),
+    "SC, scale 1": lambda ops: CollaborativeAttention(None, SpatialCorrelation(1.0)),
+    "CC": lambda ops: ChannelCorrelation(CHANNELS, ops),
+    "CoA": lambda ops: CollaborativeAttention(ChannelCorrelation(CHANNELS, ops), SpatialCorrelation()),
+    "CoA, scale 1": lambda ops: CollaborativeAttention(ChannelCorrelation(CHANNELS, ops), SpatialCorrelation(1.0)),
+    "MuS": lambda ops: MultiScale(CHANNELS, ops, (1, 2, 3)),
+    "CoAG-MuSFu": lambda ops: CoAGMuSFu(CHANNELS, ops, BLOCKS["CoA"](ops), BLOCKS["MuS"](ops)),
 }
 
 
@@ -86,18 +74,15 @@ def outcome(block: nn.Module, features: Tensor, dtype: torch.dtype) -> tuple[Ten
 def both(name: str, norm: str, kind: str, largest: float, dtype: torch.dtype):
     """Output and gradients in single and in half precision; the rounding of the input is not the block's."""
     torch.manual_seed(1)
-    block = BLOCKS[name](norm).train()
+    block = BLOCKS[name](ops(norm)).train()
     features = activations(kind, largest).to(dtype).float()
     return outcome(block, features, torch.float32), outcome(block, features, dtype)
-
-
-in_half_precision = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 
 
 @pytest.mark.parametrize("kind", ["one-sided", "one outlier", "ordinary", "two-sided"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", BLOCKS)
-@in_half_precision
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
 def test_activations_of_ten_thousand_give_what_single_precision_gives(dtype, name, norm, kind):
     """Output and gradients; of the kinds that are not even on both sides of zero the gradients are finite."""
     largest = ORDINARY if kind == "ordinary" else LARGEST

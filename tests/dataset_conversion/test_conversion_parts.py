@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from nnunetv2_eccam.dataset_conversion import kits19, msd, tcia_pancreas
 from nnunetv2_eccam.dataset_conversion.cases import bounding_box, smallest_type
-from nnunetv2_eccam.dataset_conversion.labels import label_policy, relabelled
 from nnunetv2_eccam.dataset_conversion.splits import drawn_order, paper_split, split_with_hold_out
-
-QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 names = st.lists(st.from_regex(r"[a-z]{1,4}_[0-9]{3}", fullmatch=True), min_size=2, max_size=12, unique=True)
 
 
-@QUICK
 @given(cases=names, seed=st.integers(0, 10**6), data=st.data())
 def test_a_split_loses_and_repeats_no_case(cases, seed, data):
     hold_out = data.draw(st.integers(0, len(cases) - 1))
@@ -26,7 +23,6 @@ def test_a_split_loses_and_repeats_no_case(cases, seed, data):
     assert split == split_with_hold_out(cases[::-1], hold_out, seed)
 
 
-@QUICK
 @given(cases=names, seed=st.integers(0, 10**6))
 def test_leaving_a_case_out_does_not_move_the_others(cases, seed):
     order = drawn_order(cases, seed)
@@ -37,9 +33,8 @@ def test_leaving_a_case_out_does_not_move_the_others(cases, seed):
     ("total", "counts"), [(281, (236, 5, 40)), (82, (57, 5, 20)), (80, (55, 5, 20)), (210, (170, 10, 30))]
 )
 def test_the_papers_counts(total, counts):
-    from nnunetv2_eccam.dataset_conversion import kits19, msd, tcia_pancreas
-
     cards = (msd.TASKS["msd-pancreas"], tcia_pancreas.CARD, kits19.CARD)
+    assert all(card.soft_tissue for card in cards)  # a label in air is refused
     known = {number: counts for card in cards for number, counts in card.paper_counts.items()}
     cases = [f"case_{number:03d}" for number in range(total)]
 
@@ -50,7 +45,6 @@ def test_the_papers_counts(total, counts):
     assert split.test != paper_split(cases, known, seed=1).test
 
 
-@QUICK
 @given(voxels=hnp.arrays(np.uint8, (3, 4, 5), elements=st.sampled_from([0, 0, 0, 0, 0, 7])))
 def test_the_box_holds_everything_and_no_more(voxels):
     box = bounding_box(voxels)
@@ -61,18 +55,8 @@ def test_the_box_holds_everything_and_no_more(voxels):
     assert box == [[int(axis.min()), int(axis.max())] for axis in indices]
 
 
-@QUICK
-@given(voxels=hnp.arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 2)))
-@pytest.mark.parametrize(("policy", "expected"), [("merged", [0, 1, 1]), ("apart", [0, 1, 2]), ("regions", [0, 1, 2])])
-def test_relabelling_maps_each_voxel(policy, expected, voxels):
-    rule = label_policy(policy, {0: "background", 1: "kidney", 2: "tumor"}, "kidney")
-    assert relabelled(voxels, rule).tolist() == np.array(expected)[voxels].tolist()
-
-
-@QUICK
 @given(voxels=hnp.arrays(np.float64, (2, 3, 4), elements=st.floats(-40000, 40000, width=32)))
 def test_the_smallest_type_keeps_every_value(voxels):
-    assume(np.isfinite(voxels).all())
     small = smallest_type(voxels)
     assert np.array_equal(small, voxels.astype(np.float32))
     whole = np.array_equal(voxels, np.rint(voxels)) and abs(voxels).max() <= 32767

@@ -83,9 +83,10 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_table_and_picture(tmp_path
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        ([], "is not a folder"),
-        (["dataset.json", "labelsTr/a.nii.gz", "imagesTr/b.nii.gz"], "has no labelled case"),
-        (["dataset.json", "labelsTr/._a.nii.gz", "imagesTr/._a.nii.gz"], "has no labelled case"),
+        ([], "data does not exist; give the folder with imagesTr"),
+        (["other/readme"], "data is not the folder with imagesTr"),
+        (["labelsTr/a.nii.gz", "imagesTr/b.nii.gz"], "1 or more of the 0 labelled cases must be held out"),
+        (["labelsTr/._a.nii.gz", "imagesTr/._a.nii.gz"], "1 or more of the 0 labelled cases must be held out"),
     ],
 )
 def test_no_download_and_options_out_of_range_are_refused_before_anything_is_written(tmp_path, made, said):
@@ -93,6 +94,8 @@ def test_no_download_and_options_out_of_range_are_refused_before_anything_is_wri
     for name in made:
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).touch()
+        labels = {"0": "background", "1": "left atrium"}
+        (data / "dataset.json").write_text(json.dumps({"labels": labels, "modality": {"0": "MRI"}}))
     with pytest.raises(UserError, match=said):
         command.run(options_of("--data", data, "--work-dir", tmp_path / "work"))
     for words in (("--hold-out", 0), ("--hold-out", 12), ("--seed", -1)):
@@ -101,14 +104,16 @@ def test_no_download_and_options_out_of_range_are_refused_before_anything_is_wri
     assert not (tmp_path / "work").exists()
 
 
-def test_a_work_folder_of_somebody_elses_or_that_cannot_be_is_refused_and_left_alone(tmp_path):
+def test_a_work_folder_of_somebody_elses_or_that_cannot_be_is_refused_and_left_alone(tmp_path, refused):
     (tmp_path / "precious").touch()
-    with pytest.raises(UserError, match="is not empty and not a work folder"):
-        command.open_work_folder(tmp_path)
+    for folder, said in (
+        (tmp_path, "is not empty and not a work folder"), (tmp_path / "precious", "File exists"),
+        (tmp_path / "precious" / "below", "Not a directory"),
+    ):  # fmt: skip
+        line = refused("demo", "-o", folder)
+        assert line.startswith(f"nnUNetv2_eccam demo: error: {folder}")
+        assert said in line
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
-    for folder in (tmp_path / "precious", tmp_path / "precious" / "below"):
-        with pytest.raises(UserError, match="is not a folder"):
-            command.open_work_folder(folder)
 
 
 @pytest.mark.parametrize("configuration", command.CONFIGURATIONS)

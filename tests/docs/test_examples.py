@@ -132,7 +132,9 @@ def test_the_tutorial_ends_in_predictions_of_both_kinds(tutorial):
 def test_the_python_examples_run(tutorial, monkeypatch):
     monkeypatch.setenv("nnUNet_results", str(tutorial / "nnunet" / "results"))
     monkeypatch.setenv("nnUNet_extTrainer", str(tutorial / "my_trainers"))
-    exec("\n".join(blocks("how-to/python.md", "python")), {})
+    examples = blocks("how-to/python.md", "python")
+    assert examples
+    exec("\n".join(examples), {})
 
 
 @pytest.mark.slow
@@ -146,8 +148,3 @@ def test_the_networks_of_your_own_are_built_and_trained(small_dataset, nnunet_ba
         trainer.initialize()
         trainer.on_train_start()
         assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
-
-
-def test_the_pages_that_are_run_have_examples():
-    assert all(len(blocks(page, "python")) >= 1 for page in ("how-to/python.md", "how-to/add-network.md"))
-    assert len(blocks("get-started/your-data.md", "bash")) >= 6

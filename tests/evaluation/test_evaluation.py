@@ -10,11 +10,11 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-import SimpleITK as sitk
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from small_dataset import LABELS
+from stored_volumes import write_simpleitk
 
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
@@ -30,35 +30,14 @@ from nnunetv2_eccam.evaluation.score_files import (
     score_table,
     write_scores,
 )
+from nnunetv2_eccam.files import write_json
 
 SPACING = (0.7, 1.1, 2.5)
 """x, y, z, as files have it."""
 
 
-def write_mask(path: Path, labels, spacing=SPACING, origin=(0.0, 0.0, 0.0), direction=None) -> Path:
-    """Write a mask whose axes are z, y, x."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(np.asarray(labels, np.uint8))
-    image.SetSpacing(spacing)
-    image.SetOrigin(origin)
-    if direction is not None:
-        image.SetDirection(direction)
-    sitk.WriteImage(image, str(path))
-    return path
-
-
-def write_dataset_json(folder: Path, labels=LABELS["labels"], **more) -> Path:
-    content = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"} | more
-    if any(isinstance(value, list) for value in labels.values()):
-        content.setdefault("regions_class_order", [1, 2])
-    path = folder / "dataset.json"
-    path.write_text(json.dumps(content))
-    return path
-
-
-def random_masks(seed, highest=2, shape=(5, 7, 6)):
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, highest + 1, shape) for _ in range(2)]
+def random_masks(seed, shape=(5, 7, 6)):
+    return np.random.default_rng(seed).integers(0, 3, (2, *shape))
 
 
 class Folders:
@@ -66,13 +45,17 @@ class Folders:
 
     def __init__(self, base: Path, labels=LABELS["labels"], **more):
         self.references, self.predictions = base / "references", base / "predictions"
+        self.json = base / "dataset.json"
+        content = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
+        if any(isinstance(value, list) for value in labels.values()):
+            content["regions_class_order"] = [1, 2]
         base.mkdir(exist_ok=True)
-        self.json = write_dataset_json(base, labels, **more)
+        write_json(self.json, content | more)
 
-    def add(self, case, reference=None, prediction=None, **geometry):
+    def add(self, case, reference=None, prediction=None, **grid):
         for folder, labels in ((self.references, reference), (self.predictions, prediction)):
             if labels is not None:
-                write_mask(folder / f"{case}.nii.gz", labels, **geometry)
+                write_simpleitk(folder / f"{case}.nii.gz", np.asarray(labels, np.uint8), SPACING, **grid)
         return self
 
     def score(self, **options):
@@ -305,8 +288,7 @@ class TestGeometry:
         reference = np.zeros((20, 30), np.uint8)
         reference[4:12, 5:20] = 1
         for folder, mask in ((folders.references, reference), (folders.predictions, np.roll(reference, 2, 1))):
-            folder.mkdir()
-            sitk.WriteImage(sitk.GetImageFromArray(mask), str(folder / "a.png"))
+            write_simpleitk(folder / "a.png", mask, (1.0, 1.0))
         row = folders.row("a")
         assert (row.hd95, row.unit, row.nsd) == (pytest.approx(2), "px", 1)
         assert math.isnan(row.reference_ml)
@@ -406,9 +388,8 @@ class TestPatients:
         assert "bootstrap over patients" in printed
 
     @pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("liver_(.)", "does not match")])
-    def test_a_pattern_that_will_not_do(self, folders, capsys, pattern, message):
-        assert main([*self.slices(folders).words, "--group", pattern]) == 1
-        assert message in capsys.readouterr().err
+    def test_a_pattern_that_will_not_do(self, folders, refused, pattern, message):
+        assert message in refused(*self.slices(folders).words, "--group", pattern)
         assert not list(folders.predictions.glob("*.csv"))
 
 
@@ -476,9 +457,6 @@ class TestCommand:
             (["--cases", "z"], "z.nii.gz missing"),
         ],
     )
-    def test_mistakes_are_one_message(self, folders, capsys, words, message):
-        assert main([*self.filled(folders).words, *words]) == 1
-        error = capsys.readouterr().err
-        assert error.startswith("nnUNetv2_eccam evaluate: error: ")
-        assert message in error
+    def test_mistakes_are_one_message(self, folders, refused, words, message):
+        assert message in refused(*self.filled(folders).words, *words)
         assert not list(folders.predictions.glob("*.csv"))

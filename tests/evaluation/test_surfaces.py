@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from nnunetv2_eccam.evaluation import surfaces
 from nnunetv2_eccam.evaluation.surfaces import surface_distances
 
 SPACING = (2.5, 0.7, 1.1)
-SPACINGS = st.tuples(*[st.floats(0.3, 5)] * 3)
 
 
 @st.composite
@@ -25,15 +23,14 @@ def two_masks(draw):
     masks = [draw(arrays(bool, shape, elements=st.booleans())) for _ in range(2)]
     for mask in masks:
         mask[tuple(draw(st.integers(0, length - 1)) for length in shape)] = True
-    return masks
+    margin = draw(st.tuples(*[st.tuples(*[st.integers(0, 3)] * 2)] * 3))
+    return [np.pad(mask, margin) for mask in masks]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(two_masks(), st.sampled_from([(1.0, 1.0, 1.0), SPACING, (0.4, 3.0, 0.8)]), st.floats(0, 4))
 def test_equals_deepminds_on_anisotropic_masks(masks, spacing, tolerance):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it uses names of scipy's that are going
-        theirs = surface_distance.compute_surface_distances(*masks, spacing)
+    theirs = surface_distance.compute_surface_distances(*masks, spacing)
     ours = surface_distances(*masks, spacing)
     for side, name in ((ours.reference, "gt_to_pred"), (ours.prediction, "pred_to_gt")):
         np.testing.assert_allclose(side.distances, theirs[f"distances_{name}"], rtol=1e-5, atol=1e-6)
@@ -43,34 +40,6 @@ def test_equals_deepminds_on_anisotropic_masks(masks, spacing, tolerance):
     assert min(near) - 1e-4 <= ours.hausdorff() <= max(near) + 1e-4
     near = [surface_distance.compute_surface_dice_at_tolerance(theirs, tolerance + step) for step in (-1e-4, 0, 1e-4)]
     assert min(near) - 1e-5 <= ours.surface_dice(tolerance) <= max(near) + 1e-5
-
-
-@settings(max_examples=30, deadline=None)
-@given(two_masks(), SPACINGS, st.floats(0, 4), st.permutations(range(3)))
-def test_neither_axes_nor_roles_nor_the_margin_matter(masks, spacing, tolerance, order):
-    first = surface_distances(*masks, spacing)
-    turned = surface_distances(*(mask.transpose(order) for mask in masks), tuple(spacing[axis] for axis in order))
-    swapped = surface_distances(*masks[::-1], spacing)
-    margin = surface_distances(*(np.pad(mask, ((3, 0), (1, 2), (0, 4))) for mask in masks), spacing)
-    for other in (turned, swapped, margin):
-        assert other.hausdorff() == pytest.approx(first.hausdorff(), rel=1e-5)
-        assert other.surface_dice(tolerance) == pytest.approx(first.surface_dice(tolerance), abs=1e-5)
-
-
-@pytest.mark.parametrize("axis", [0, 2])
-def test_two_parallel_plates(axis):
-    """All of a thin plate is as far from the other as they are apart, whatever the voxels' other sides."""
-    reference = np.zeros((20, 20, 20), bool)
-    prediction = reference.copy()
-    reference[tuple(4 if each == axis else slice(None) for each in range(3))] = True
-    prediction[tuple(11 if each == axis else slice(None) for each in range(3))] = True
-    distances = surface_distances(reference, prediction, SPACING)
-    apart = 7 * SPACING[axis]
-    # The plate's two faces are 6 and 7 voxels from the nearer face of the other.
-    assert distances.hausdorff() == pytest.approx(apart, rel=1e-6)
-    assert distances.hausdorff(0.4) == pytest.approx(apart - SPACING[axis], rel=1e-6)
-    assert distances.surface_dice(apart) == 1
-    assert distances.surface_dice(apart - 1.01 * SPACING[axis]) == 0
 
 
 def test_a_single_slice_is_measured_by_its_contour():
@@ -115,11 +84,6 @@ class TestIgnoredVoxels:
         self.ignored = np.zeros_like(self.reference)
         self.ignored[:, :, 7:] = True
         self.reference &= ~self.ignored
-
-    def test_a_perfect_prediction_that_goes_on_stays_perfect(self):
-        distances = surface_distances(self.reference, self.reference, SPACING, self.ignored)
-        assert distances.hausdorff() == 0
-        assert distances.surface_dice(0) == 1
 
     def test_the_cut_itself_is_not_measured(self):
         everything = surface_distances(self.reference, self.reference, SPACING)

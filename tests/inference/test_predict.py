@@ -270,7 +270,7 @@ def test_work_ahead_ends_with_the_one_who_takes_and_hands_errors_over():
         list(WorkAhead(lambda n: 1 // n, [1, 0], 1, 1, lambda n: 1))
 
 
-@pytest.mark.parametrize("words", ["--batch-size 0", "--batch-size many", "--nonsense -i a -o b -d 998 -c 2d"])
+@pytest.mark.parametrize("words", ["--batch-size many", "--nonsense -i a -o b -d 998 -c 2d"])
 def test_options_that_are_wrong_are_refused_by_name(capsys, words):
     with pytest.raises(SystemExit) as stop:
         command.main(words.split())
@@ -290,10 +290,11 @@ def test_options_that_are_wrong_are_refused_by_name(capsys, words):
         ({"-i": "EMPTY"}, "no images of this data set"),
         ({"-device": "tpu"}, "-device must be either"),
         ({"-part_id": "1"}, "documentation"),
+        ({"--batch-size": "0"}, "batch_size must be at least 1, got 0"),
     ],
 )
 def test_predict_says_in_one_line_what_the_user_gave_wrong(model, images, tmp_path, changed, message, capsys):
-    words = words_for(images, tmp_path / "out", "-chk", "checkpoint_final.pth", "-part_id", "0")
+    words = words_for(images, tmp_path / "out", "-chk", "checkpoint_final.pth", "-part_id", "0", "--batch-size", "9")
     words.remove("1")
     (tmp_path / "EMPTY").mkdir()
     for option, value in changed.items():

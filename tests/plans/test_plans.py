@@ -78,15 +78,6 @@ def custom(tmp_path: Path, **entry) -> str:
     return str(file)
 
 
-def fails(capsys, *arguments: str) -> str:
-    """Run the command, expect one line on standard error and exit code 1, and give that line."""
-    assert main(["plans", *arguments]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("nnUNetv2_eccam plans: error: ")
-    assert error.count("\n") == 1
-    return error
-
-
 # --- what is added ------------------------------------------------------------------------------------
 
 
@@ -216,10 +207,9 @@ def test_the_memory_target_sets_the_batch(dataset, capsys):
     [
         ({"patchsize": [64, 64]}, r"unknown key 'patchsize'; known are"),
         ({"arch_kwargs": {"dilation": [1]}}, "unknown key 'dilation'; known are"),
-        ({"arch_kwargs": {"features_per_stage": [8, 16]}}, "features_per_stage has 2 entries for 6 stages"),
+        ({"arch_kwargs": {"features_per_stage": [8, 16]}}, "features_per_stage must have 6 entries, got 2"),
         ({"patch_size": [100, 96], "arch_kwargs": {"features_per_stage": [8, 16, 32, 64, 128]}},
-         r"patch_size [100, 96] is not divisible by [16, 16]"),
-        ({"patch_size": [100, 96], "arch_kwargs": {"features_per_stage": [8, 16, 32, 64, 128]}},
+         "patch_size [100, 96] is not divisible by [16, 16], the product of the strides over 5 stages; "
          "the nearest that is: [96, 96]"),
         ({"patch_size": [48, 96], "arch_kwargs": {"features_per_stage": [8, 16, 32, 64, 128]}},
          "5 stages leave a bottleneck of [3, 6]"),
@@ -239,46 +229,45 @@ def test_the_memory_target_sets_the_batch(dataset, capsys):
          "a dilation must be one number or 3, one per axis; got [1, 2]"),
     ],
 )  # fmt: skip
-def test_an_override_that_makes_no_sense_is_refused_and_nothing_is_written(dataset, tmp_path, capsys, entry, message):
+def test_an_override_that_makes_no_sense_is_refused_and_nothing_is_written(dataset, tmp_path, refused, entry, message):
     before = (dataset / "nnUNetPlans.json").read_bytes()
-    assert message in fails(capsys, "901", custom(tmp_path, **entry))
+    assert message in refused("plans", "901", custom(tmp_path, **entry))
     assert (dataset / "nnUNetPlans.json").read_bytes() == before
 
 
-def test_a_configuration_of_somebody_else_is_kept_unless_told_otherwise(dataset, tmp_path, capsys):
+def test_a_configuration_of_somebody_else_is_kept_unless_told_otherwise(dataset, tmp_path, refused):
     file = tmp_path / "theirs.json"
     file.write_text(json.dumps({"configurations": {"mine": {"inherits_from": "2d"}}}))
-    assert "has a configuration mine that this command did not write" in fails(capsys, "901", str(file))
+    assert "has a configuration mine that this command did not write" in refused("plans", "901", str(file))
     assert main(["plans", "901", str(file), "--overwrite"]) == 0
 
 
-def test_missing_things_are_named(dataset, tmp_path, capsys, monkeypatch):
-    assert "there is no data set 902" in fails(capsys, "902", "practical")
-    assert "there are Dataset901_Organ" in fails(capsys, "902", "practical")
-    assert "no override named exotic; there are paper_cardiac," in fails(capsys, "901", "exotic")
-    assert "nowhere.json does not exist" in fails(capsys, "901", str(tmp_path / "nowhere.json"))
-    assert "has no nnUNetResEncUNetMPlans.json" in fails(capsys, "901", "practical", "-p", "nnUNetResEncUNetMPlans")
-    assert "must be more than 0 GB" in fails(capsys, "901", "practical", "-gpu_memory_target", "0")
+def test_missing_things_are_named(dataset, tmp_path, refused, monkeypatch):
+    assert f"no data set 902 in {dataset.parent} (there are Dataset901_Organ)" in refused("plans", "902", "practical")
+    assert "no override named exotic; there are paper_cardiac," in refused("plans", "901", "exotic")
+    assert "nowhere.json does not exist" in refused("plans", "901", str(tmp_path / "nowhere.json"))
+    assert "has no nnUNetResEncUNetMPlans.json" in refused("plans", "901", "practical", "-p", "nnUNetResEncUNetMPlans")
+    assert "must be more than 0 GB" in refused("plans", "901", "practical", "-gpu_memory_target", "0")
     (tmp_path / "broken.json").write_text("{")
-    assert "broken.json is not valid JSON" in fails(capsys, "901", str(tmp_path / "broken.json"))
+    assert "broken.json is not valid JSON" in refused("plans", "901", str(tmp_path / "broken.json"))
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "gone"))
-    assert "gone, which is not a folder" in fails(capsys, "901", "practical")
+    assert "gone, which is not a folder" in refused("plans", "901", "practical")
     monkeypatch.delenv("nnUNet_preprocessed")
-    assert "nnUNet_preprocessed is not set" in fails(capsys, "901", "practical")
+    assert "nnUNet_preprocessed is not set" in refused("plans", "901", "practical")
 
 
-def test_a_plans_file_that_cannot_be_replaced_stays_whole(dataset, capsys, monkeypatch):
+def test_a_plans_file_that_cannot_be_replaced_stays_whole(dataset, refused, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     before = (dataset / "nnUNetPlans.json").read_bytes()
     monkeypatch.setattr(os, "replace", full)
-    assert "No space left on device" in fails(capsys, "901", "practical")
+    assert "No space left on device" in refused("plans", "901", "practical")
     assert (dataset / "nnUNetPlans.json").read_bytes() == before
     assert sorted(path.name for path in dataset.iterdir()) == ["dataset.json", "nnUNetPlans.json"]
 
 
-def test_lists_and_shows(dataset, capsys):
+def test_lists_and_shows(dataset, capsys, refused):
     assert main(["plans", "--list"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in shipped_overrides())
@@ -288,8 +277,8 @@ def test_lists_and_shows(dataset, capsys):
     shown = capsys.readouterr().out
     assert "PlainConvUNet, 6 stages" in shown
     assert "mine" in shown
-    assert "there is no override named x" in fails(capsys, "--show", "x")
-    assert "give a data set" in fails(capsys)
+    assert "there is no override named x" in refused("plans", "--show", "x")
+    assert "give a data set" in refused("plans")
 
 
 def test_an_override_is_refused_when_it_is_not_one(tmp_path):

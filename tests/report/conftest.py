@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmark_folder import EVIL, EVIL_CASE, HEART, PANCREAS, SMALL, SYSTEMS, Dataset, WorkFolder, empty_prediction
+from benchmark_folder import EVIL, EVIL_CASE, HEART, PANCREAS, SMALL, SYSTEMS, WorkFolder, empty_prediction
 
 from nnunetv2_eccam.report import write_report
 
@@ -19,21 +19,19 @@ def set_folders(patch: pytest.MonkeyPatch, base: Path) -> None:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> WorkFolder:
     """A benchmark with names from a nightmare, an empty prediction, a fold and a test set that are missing."""
-    evil = Dataset(HEART.name, ("left <i>atrium",), ((EVIL_CASE, "la_2", "la_10"), ("la_4", "la_5", "la_6")))
-    small = Dataset(PANCREAS.name, PANCREAS.labels, (("p_1", "p_2"), ("p_3", "p_4")), ("p_8", "p_9"))
     systems = ((*SYSTEMS[0][:2], EVIL), *SYSTEMS[1:])
-    work = WorkFolder(tmp_path_factory.mktemp("benchmark"), (evil, small), systems, host="<b>host</b>",
-                      spec={"name": EVIL})  # fmt: skip
+    base = tmp_path_factory.mktemp("benchmark")
+    work = WorkFolder(base, systems=systems, host="<b>host</b>", spec={"name": EVIL})
 
     def change(row):
         system = row.pop("system")
         return empty_prediction(row) if (row["case"], system) == (EVIL_CASE, 0) else row
 
     work.write(change=change)
-    work.write_images(evil)
+    work.write_images(HEART)
     for unit in ("volume", "slice"):
-        work.scores(evil, 2, "fold_1", unit).unlink()
-        work.scores(small, 1, "test", unit).unlink()
+        work.scores(HEART, 2, "fold_1", unit).unlink()
+        work.scores(PANCREAS, 1, "test", unit).unlink()
     return work
 
 

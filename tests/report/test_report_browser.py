@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import re
 import shutil
@@ -48,9 +47,8 @@ def opened(chromium, page):
 
 
 @pytest.fixture
-def cases(page):
-    with (page.parent / "tables" / "cases.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+def cases(folder, page):
+    return folder.table("cases")
 
 
 def visible(driver, header=None):

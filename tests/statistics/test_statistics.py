@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -16,20 +15,9 @@ from statsmodels.stats.power import TTestPower
 
 from nnunetv2_eccam.statistics import compare, holm, smallest_visible_difference, summarise
 
-SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
-COARSE = st.lists(st.tuples(*[st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.8, 1.0, math.nan])] * 2), max_size=11)
 NAN = math.nan
 
-
-@pytest.fixture(autouse=True)
-def _no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
-def same(first, second):
-    return all(a == pytest.approx(b, abs=1e-12, nan_ok=True) for a, b in zip(first, second, strict=True))
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 class TestSummarise:
@@ -51,14 +39,12 @@ class TestSummarise:
         ],
     )
     def test_too_few_equal_or_undefined_values(self, values, expected):
-        assert same(summarise(values), expected)
+        assert tuple(summarise(values)) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
-    @settings(max_examples=40, deadline=None)
-    @given(SCORES)
+    @given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
     def test_the_interval_is_within_the_values(self, values):
         summary = summarise(values, n_bootstrap=200)
-        if len(values) > 1:
-            assert min(values) - 1e-12 <= summary.low <= summary.high <= max(values) + 1e-12
+        assert min(values) - 1e-12 <= summary.low <= summary.high <= max(values) + 1e-12
 
     def test_a_seed_gives_the_same_interval_and_another_another(self):
         for trainings in (1, 2):
@@ -141,7 +127,6 @@ class TestCompare:
         expected = stats.wilcoxon(differences, method="exact").pvalue
         assert compare(differences, np.zeros(n)).p_value == pytest.approx(expected)
 
-    @settings(max_examples=50, deadline=None)
     @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
     def test_tied_p_values_are_those_of_all_signs(self, differences):
         placed = stats.rankdata(np.abs(differences))
@@ -167,27 +152,12 @@ class TestCompare:
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, nan_ok=True), name
 
-    @settings(max_examples=60, deadline=None)
-    @given(COARSE)
-    def test_swapping_turns_the_signs_and_nothing_else(self, pairs):
-        a, b = [each for each, _ in pairs], [each for _, each in pairs]
-        one, other = compare(a, b, n_bootstrap=100), compare(b, a, n_bootstrap=100)
-        for name in ("mean_difference", "effect_size", "cohens_d_z"):
-            assert getattr(one, name) == pytest.approx(-getattr(other, name), abs=1e-12, nan_ok=True)
-        assert same([one.n_pairs, one.p_value, one.n_all], [other.n_pairs, other.p_value, other.n_all])
-
     def test_refuses_other_lengths(self):
         with pytest.raises(ValueError, match="same length"):
             compare([1, 2], [1])
 
 
 class TestPower:
-    def test_a_difference_of_that_size_is_seen_in_four_of_five_studies(self):
-        rng, n = np.random.default_rng(6), 25
-        visible = smallest_visible_difference(2 / math.sqrt(n), n)
-        seen = [stats.wilcoxon(rng.normal(visible, 2, n)).pvalue <= 0.05 for _ in range(1000)]
-        assert np.mean(seen) == pytest.approx(0.8, abs=0.04)
-
     @pytest.mark.parametrize("n", [6, 20, 421])
     def test_it_is_that_of_statsmodels(self, n):
         expected = TTestPower().solve_power(nobs=n * 3 / math.pi, alpha=0.05, power=0.8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
 from nnunetv2_eccam.blocks.convolution import LayerOps
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
-from nnunetv2_eccam.trainers.attention_state import attention_state
+from nnunetv2_eccam.trainers.attention_state import attention_state, is_wanted
 
 
 def fusion(scale) -> torch.nn.Module:
@@ -47,38 +48,21 @@ def test_the_numbers_are_those_of_the_formulas():
     assert state["place/gain_max"] == 0
 
 
-class Recorder:
-    """In place of Weights & Biases, which needs an account."""
-
-    def __init__(self) -> None:
-        self.logged: list[tuple[str, float, int]] = []
-
-    def log(self, key, value, step):
-        self.logged.append((key, value, step))
-
-    def log_summary(self, key, value):
-        pass
-
-    def update_config(self, config):
-        pass
-
-
 def test_nnunets_record_of_a_training_and_the_attention_behind_a_switch(nnunet_base, small_dataset, monkeypatch):
     monkeypatch.setenv("nnUNet_log_attention", "1")
     trainer = make_trainer(trainers.nnUNetTrainerECCaM_1epoch, nnunet_base, small_dataset())
-    trainer.logger.loggers.append(recorder := Recorder())
+    trainer.logger.loggers.append(recorder := Mock())  # of Weights & Biases, which needs an account
     trainer.run_training()
     folder = Path(trainer.output_folder)
     assert (folder / "progress.png").stat().st_size > 10_000
-    keys = {key for key, _, _ in recorder.logged}
+    keys = {call.args[0] for call in recorder.log.call_args_list}
     assert {"train_losses", "val_losses", "mean_fg_dice", "attention/bottleneck/entropy"} <= keys
     log = sorted(folder.glob("training_log_*.txt"))[-1].read_text()
     assert log.count("Attention at bottleneck: entropy ") == 1
     saved = torch.load(folder / "checkpoint_final.pth", weights_only=False)["logging"]
     assert {len(values) for values in saved.values()} == {1}
     monkeypatch.setenv("nnUNet_log_attention", "0")
-    trainer.on_validation_epoch_start()
-    assert not trainer._look_at_attention
+    assert not is_wanted()
 
 
 def test_a_network_without_the_module_has_nothing_to_say():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from dataclasses import replace
@@ -24,7 +23,6 @@ from nnunetv2_eccam.architectures.from_plans import build_network
 from nnunetv2_eccam.architectures.origin import KEY, CheckpointMismatch, Origin
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.systems import SYSTEMS
 from nnunetv2_eccam.trainers.checkpoints import read_checkpoint, unwrapped
 
 COMPARED = "nnunetv2_eccam.architectures.compared.attention_unet.AttentionUNet"
@@ -54,13 +52,6 @@ def trained(nnunet_base, small_dataset) -> Path:
     return Path(trainer.output_folder)
 
 
-def resumed(nnunet_base, small_dataset, cls=trainers.nnUNetTrainerECCaM_1epoch, change=None, switches=None):
-    trainer = make_trainer(cls, nnunet_base, small_dataset(), switches=switches)
-    if change:
-        change(trainer.configuration_manager.configuration)
-    return trainer
-
-
 # --- what a checkpoint says ---------------------------------------------------------------------------
 
 
@@ -87,15 +78,6 @@ def network_of(fold: Path) -> nn.Module:
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(fold.parent), (0,), "checkpoint_final.pth")
     return predictor.network
-
-
-@pytest.mark.parametrize("system", [s for s in SYSTEMS if s.name in ("UNet_SE", "AttentionUNet")], ids=str)
-def test_weights_of_every_kind_of_network_say_whose_they_are(system, tmp_path):
-    made = network(system.switches, path=system.network)
-    made.origin = replace(made.origin, trainer="nnUNetTrainerMine", system=system.title)
-    origin = Origin.of(through_a_file(made.state_dict(), tmp_path))
-    assert origin == made.origin
-    assert str(origin) == f"nnUNetTrainerMine ({system.title}) of nnunetv2-eccam {nnunetv2_eccam.__version__}"
 
 
 def test_a_switch_that_is_a_class_becomes_its_name(tmp_path):
@@ -144,7 +126,7 @@ def test_a_checkpoint_is_continued_from(trained, nnunet_base, small_dataset, tmp
     elif saved_as == "several GPUs":
         checkpoint["network_weights"] = {f"module.{name}": value for name, value in weights.items()}
     torch.save(checkpoint, tmp_path / "checkpoint.pth")
-    trainer = resumed(nnunet_base, small_dataset)
+    trainer = make_trainer(trainers.nnUNetTrainerECCaM_1epoch, nnunet_base, small_dataset())
     trainer.load_checkpoint(str(tmp_path / "checkpoint.pth"))
     assert all(torch.equal(value, expected[name]) for name, value in trainer.network.state_dict().items())
     assert trainer.current_epoch == 1
@@ -295,19 +277,19 @@ def test_torchs_own_words_stay_where_nothing_is_to_be_explained():
 
 
 def test_continuing_with_other_plans_is_explained(trained, nnunet_base, small_dataset):
-    def narrower(configuration):
-        arguments = configuration["architecture"]["arch_kwargs"]
-        arguments["features_per_stage"] = [3] * arguments["n_stages"]
-
+    trainer = make_trainer(trainers.nnUNetTrainerECCaM_1epoch, nnunet_base, small_dataset())
+    arguments = trainer.configuration_manager.configuration["architecture"]["arch_kwargs"]
+    arguments["features_per_stage"] = [3] * arguments["n_stages"]
     with pytest.raises(CheckpointMismatch) as caught:
-        resumed(nnunet_base, small_dataset, change=narrower).load_checkpoint(str(trained / "checkpoint_final.pth"))
+        trainer.load_checkpoint(str(trained / "checkpoint_final.pth"))
     said = str(caught.value)
     assert str(trained / "checkpoint_final.pth") in said
     assert "features_per_stage ([4, 6, 8, 10" in said
 
 
 def test_continuing_with_other_rates_is_said_aloud(trained, nnunet_base, small_dataset, capsys):
-    trainer = resumed(nnunet_base, small_dataset, switches={"dilations": [1, 1, 1]})
+    switches = {"dilations": [1, 1, 1]}
+    trainer = make_trainer(trainers.nnUNetTrainerECCaM_1epoch, nnunet_base, small_dataset(), switches=switches)
     trainer.load_checkpoint(str(trained / "checkpoint_final.pth"))
     assert "here [1, 1, 1]" in " ".join(capsys.readouterr().out.split())
     assert "here [1, 1, 1]" in " ".join(Path(trainer.log_file).read_text().split())
@@ -317,7 +299,7 @@ def test_a_checkpoint_of_the_other_recipes_optimiser_is_refused_before_the_first
     trained, nnunet_base, small_dataset, tmp_path
 ):
     checkpoint = torch.load(trained / "checkpoint_final.pth", weights_only=False)
-    trainer = resumed(nnunet_base, small_dataset)
+    trainer = make_trainer(trainers.nnUNetTrainerECCaM_1epoch, nnunet_base, small_dataset())
     trainer.initialize()
     checkpoint["optimizer_state"] = torch.optim.Adam(trainer.network.parameters()).state_dict()
     torch.save(checkpoint, tmp_path / "checkpoint.pth")
@@ -347,18 +329,9 @@ def without_logging(file: Path) -> None:
 def test_a_file_that_is_no_whole_checkpoint_is_named(trained, nnunet_base, small_dataset, tmp_path, spoil, message):
     file = Path(shutil.copy(trained / "checkpoint_final.pth", tmp_path))
     spoil(file)
+    trainer = make_trainer(trainers.nnUNetTrainerECCaM_1epoch, nnunet_base, small_dataset())
     with pytest.raises(UserError, match=message):
-        resumed(nnunet_base, small_dataset).load_checkpoint(str(file))
-
-
-def test_the_predictor_explains_a_model_folder_with_other_plans(trained, tmp_path):
-    model = Path(shutil.copytree(trained.parent, tmp_path / "model"))
-    plans = json.loads((model / "plans.json").read_text())
-    arguments = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
-    arguments["features_per_stage"] = [5] * arguments["n_stages"]
-    (model / "plans.json").write_text(json.dumps(plans))
-    with pytest.raises(CheckpointMismatch, match=r"trained with nnUNetTrainerECCaM_1epoch.*differ in features_per"):
-        network_of(model / "fold_0")
+        trainer.load_checkpoint(str(file))
 
 
 # --- the command --------------------------------------------------------------------------------------
@@ -378,8 +351,6 @@ def test_the_command_says_what_a_model_was_trained_with(trained, tmp_path, capsy
     torch.save(old, tmp_path / "checkpoint_old.pth")
     assert main(["checkpoint", str(tmp_path / "checkpoint_old.pth")]) == 0
     assert "nnunetv2-eccam not said" in capsys.readouterr().out
-    assert main(["checkpoint", str(tmp_path / "fold_9")]) == 1
-    assert "there is no checkpoint" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main(["checkpoint", str(tmp_path / "empty")]) == 1
     assert "has no checkpoint_" in capsys.readouterr().err

@@ -19,16 +19,19 @@ from nnunetv2_eccam.trainers.by_name import TRAINER_NAMES
 NO_GRADIENT = {"decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"}
 """nnU-Net gives the lowest side output no weight, except under several processes."""
 
-
-STEPPED = ["", "UNet", "UNetPlusPlus", "CENet", "MSFACSA", "UNet_BCE", "alpha_030"]
+STEPPED = [
+    *((system, "labels") for system in ("", "UNet", "UNetPlusPlus", "CENet", "MSFACSA", "UNet_BCE", "alpha_030")),
+    ("", "regions_ignore"),
+]
 """One of each kind: what differs otherwise is the network, and tests/systems has a step of each."""
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("system", STEPPED)
-def test_a_step_of_training_and_of_validation(nnunet_base, small_dataset, system, recipe):
+@pytest.mark.parametrize(("system", "kind"), STEPPED)
+def test_a_step_of_training_and_of_validation(nnunet_base, small_dataset, system, kind, recipe):
     torch.manual_seed(0)
-    trainer = make_trainer(getattr(trainers, system_named(system).trainer_name(recipe)), nnunet_base, small_dataset())
+    trainer_class = getattr(trainers, system_named(system).trainer_name(recipe))
+    trainer = make_trainer(trainer_class, nnunet_base, small_dataset(kind))
     trainer.initialize()
     training, validation = trainer.get_dataloaders()
     trainer.set_deep_supervision_enabled(True)  # as nnU-Net does at the start of training
@@ -37,12 +40,13 @@ def test_a_step_of_training_and_of_validation(nnunet_base, small_dataset, system
     before = {n: p.detach().clone() for n, p in trainer.network.named_parameters()}
     assert np.isfinite(trainer.train_step(batch)["loss"])
     missing = {n for n, p in trainer.network.named_parameters() if p.grad is None}
-    assert missing <= (NO_GRADIENT if trainer.enable_deep_supervision else set())
+    assert missing <= (NO_GRADIENT if trainer.enable_deep_supervision and recipe == "nnunet" else set())
     assert any(not torch.equal(before[n], p) for n, p in trainer.network.named_parameters())
     trainer.network.eval()
     with torch.no_grad():
         result = trainer.validation_step(next(validation))
     assert np.isfinite(result["loss"])
+    assert len(result["tp_hard"]) == 2
     trainer.set_deep_supervision_enabled(False)  # as nnU-Net does for the real validation
     patch = trainer.configuration_manager.patch_size
     with torch.no_grad():
@@ -119,6 +123,9 @@ def test_the_papers_unet_is_its_table_four_row_with_dice(nnunet_base, small_data
     assert losses[0](logits, target) == losses[1](logits, target)
 
 
-def test_a_2d_network_refuses_a_3d_configuration(nnunet_base, small_dataset):
-    with pytest.raises(UserError, match="is a 2D network; configuration 3d_fullres is 3D"):
-        make_trainer(trainers.nnUNetTrainerECCaM_MSUNet, nnunet_base, small_dataset(), "3d_fullres")
+@pytest.mark.parametrize(
+    ("name", "kind"), [("nnUNetTrainerECCaM_MSUNet", "network"), ("nnUNetTrainerECCaMPaper", "recipe")]
+)
+def test_what_is_2d_refuses_a_3d_configuration(nnunet_base, small_dataset, name, kind):
+    with pytest.raises(UserError, match=f"2D {kind}; configuration 3d_fullres is 3D"):
+        make_trainer(getattr(trainers, name), nnunet_base, small_dataset(), "3d_fullres")

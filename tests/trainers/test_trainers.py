@@ -1,51 +1,20 @@
-"""The trainers inside nnU-Net: data, loss, optimiser, checkpoints, prediction, for every kind of labels."""
+"""The trainers inside nnU-Net: targets, the paper's recipe, threads, length."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from small_training import make_trainer, preprocessed
+from small_training import make_trainer
 from torch import nn
 
 from nnunetv2_eccam import trainers
 from nnunetv2_eccam.blocks.enhanced_convolution import EnhancedConvolution
-from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
-
-
-@pytest.mark.parametrize("kind", ["labels", "regions_ignore"])
-@pytest.mark.parametrize("trainer_class", [nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper])
-def test_a_step_of_training_and_of_validation_for_every_kind_of_labels(
-    nnunet_base, small_dataset, kind, trainer_class
-):
-    trainer = make_trainer(trainer_class, nnunet_base, small_dataset(kind))
-    trainer.initialize()
-    training, validation = trainer.get_dataloaders()
-    before = [p.detach().clone() for p in trainer.network.parameters()]
-    trainer.network.train()
-    batch = next(training)
-    outputs = trainer.network(batch["data"])
-    assert [o.shape[2:] for o in outputs] == [t.shape[2:] for t in batch["target"]]
-    loss = trainer.train_step(batch)["loss"]
-    assert np.isfinite(loss)
-    missing = [n for n, p in trainer.network.named_parameters() if p.grad is None]
-    assert missing == (
-        ["decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"] if trainer_class is nnUNetTrainerECCaM else []
-    )
-    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.network.parameters(), strict=True))
-    trainer.network.eval()
-    with torch.no_grad():
-        result = trainer.validation_step(next(validation))
-    n_foreground = 2
-    assert len(result["tp_hard"]) == n_foreground
-    assert np.isfinite(result["loss"])
 
 
 @pytest.mark.parametrize("max_stages", [None, 3])
@@ -59,30 +28,6 @@ def test_the_targets_are_those_of_the_stages_used(nnunet_base, small_dataset, ma
     assert scales[0] == [1, 1]
     trainer.enable_deep_supervision = False
     assert trainer._get_deep_supervision_scales() is None
-
-
-def test_without_side_outputs_nnunet_may_switch_them_on_after_validation(nnunet_base, small_dataset):
-    trainer = make_trainer(nnUNetTrainerECCaM, nnunet_base, small_dataset(), switches={"side_outputs": False})
-    trainer.enable_deep_supervision = False
-    trainer.initialize()
-    trainer.set_deep_supervision_enabled(True)
-    assert isinstance(trainer.network(torch.randn(1, 1, *trainer.configuration_manager.patch_size)), torch.Tensor)
-
-
-def test_a_trained_model_is_loaded_and_predicts(nnunet_base, small_dataset):
-    """As ``nnUNetv2_predict`` does."""
-    trainer = make_trainer(nnUNetTrainerECCaM, nnunet_base, small_dataset("regions_ignore"))
-    trainer.num_epochs = 1
-    trainer.run_training()
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, use_mirroring=False)
-    predictor.initialize_from_trained_model_folder(trainer.output_folder_base, (0,), "checkpoint_final.pth")
-    image = torch.randn(1, 2, *trainer.configuration_manager.patch_size)
-    logits = predictor.predict_sliding_window_return_logits(image)
-    assert logits.shape[0] == 2
-    assert torch.isfinite(logits).all()
-    assert predictor.trainer_name == "nnUNetTrainerECCaM"
-    final = torch.load(Path(trainer.output_folder, "checkpoint_final.pth"), weights_only=False)
-    assert predictor.network.state_dict().keys() == final["network_weights"].keys()
 
 
 # --- the paper's recipe -------------------------------------------------------------------------------
@@ -122,13 +67,7 @@ def test_the_papers_network(paper_trainer):
 
 
 def test_weight_decay_comes_from_the_configuration(nnunet_base, small_dataset):
-    folder = preprocessed(nnunet_base, small_dataset())
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
-    plans["continue_training"] = False
-    plans["configurations"]["2d"]["recipe"] = {"weight_decay": 2e-4}
-    trainer = nnUNetTrainerECCaMPaper(
-        plans, "2d", 0, json.loads((folder / "dataset.json").read_text()), torch.device("cpu")
-    )
+    trainer = make_trainer(nnUNetTrainerECCaMPaper, nnunet_base, small_dataset(), recipe={"weight_decay": 2e-4})
     assert trainer.weight_decay == 2e-4
 
 
@@ -193,16 +132,6 @@ def test_the_best_epoch_by_its_own_dice_becomes_the_final_checkpoint(nnunet_base
     final = torch.load(Path(trainer.output_folder, "checkpoint_final.pth"), weights_only=False)["network_weights"]
     assert all(torch.equal(final[k], weights[1][k]) for k in final)
     assert any(not torch.equal(final[k], weights[3][k]) for k in final)
-
-
-def test_a_3d_configuration_is_refused_by_the_2d_recipe(nnunet_base, small_dataset):
-    folder = preprocessed(nnunet_base, small_dataset())
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
-    plans["continue_training"] = False
-    with pytest.raises(UserError, match="2D recipe; configuration 3d_fullres is 3D"):
-        nnUNetTrainerECCaMPaper(
-            plans, "3d_fullres", 0, json.loads((folder / "dataset.json").read_text()), torch.device("cpu")
-        )
 
 
 def test_on_a_cpu_it_takes_the_threads_that_the_user_gives(nnunet_base, small_dataset, monkeypatch):

@@ -28,8 +28,6 @@ Filled in, by the plainest choice:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -102,18 +100,13 @@ class MultiScaleContextualLearning(nn.Module):
         self.nonlin = nn.ReLU()
         self.select = ops.conv(width, len(DILATIONS) * channels, ones, bias=True)
 
-    def branch_weights(self, scales: Sequence[Tensor]) -> Tensor:
-        """Give the weight of each branch's channels, ``(B, branches, C)``, from the branches' maps."""
-        # The mean of the sum is the sum of the means: no further map is held.
-        means = [scale.mean(list(range(2, scale.ndim)), keepdim=True) for scale in scales]
-        energies: Tensor = self.select(self.nonlin(self.describe(torch.stack(means).sum(0))))
-        weights: Tensor = energies.reshape(energies.shape[0], len(scales), -1).softmax(1)
-        return weights
-
     def forward(self, features: Tensor) -> Tensor:
         """Gather the scales and choose between them."""
         scales = [branch(features) for branch in self.branches]
-        weights = self.branch_weights(scales).to(features.dtype)
+        # The mean of the sum is the sum of the means: no further map is held.
+        means = [scale.mean(list(range(2, scale.ndim)), keepdim=True) for scale in scales]
+        energies: Tensor = self.select(self.nonlin(self.describe(torch.stack(means).sum(0))))
+        weights = energies.reshape(energies.shape[0], len(scales), -1).softmax(1).to(features.dtype)
         shape = (*features.shape[:2], *[1] * (features.ndim - 2))
         selected: Tensor = scales[0] * weights[:, 0].reshape(shape)
         for k, scale in enumerate(scales[1:], start=1):

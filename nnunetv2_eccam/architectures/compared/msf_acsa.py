@@ -69,9 +69,7 @@ class ScaleFusingDecoder(Decoder):
         ops, n_levels = plan.ops, len(self.levels)
         widths = plan.features_per_stage[-2::-1]
         self.attentions = nn.ModuleList(AdditiveChannelSpatialAttention(width, ops) for width in widths)
-        self.fusion = segmentation_layer(
-            ops.conv(n_levels * num_classes, num_classes, [1] * ops.dimension, bias=True)
-        )
+        self.fusion = segmentation_layer(ops.conv(n_levels * num_classes, num_classes, [1] * ops.dimension, bias=True))
         self.interpolation = ops.interpolation
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor | list[Tensor]:

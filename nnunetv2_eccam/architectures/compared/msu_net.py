@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.compared.network import UNetFamily, segmentation_layer
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
-from nnunetv2_eccam.blocks.convolution import ConvNormNonlin, LayerOps
+from nnunetv2_eccam.blocks.convolution import LayerOps, stacked
 
 SEQUENCE_KERNELS = (3, 7)
 """Kernel sizes of the block's sequences (Fig. 1B, "multi-scale block (37)")."""
@@ -49,23 +49,10 @@ class MultiScaleSequences(nn.Module):
         ops: LayerOps,
     ) -> None:
         super().__init__()
-        ones = [1] * ops.dimension
         self.sequences = nn.ModuleList(
-            nn.Sequential(
-                *(
-                    ConvNormNonlin(
-                        input_channels if position == 0 else output_channels,
-                        output_channels,
-                        kernel,
-                        stride if position == 0 else ones,
-                        ops,
-                    )
-                    for position in range(n_convs)
-                )
-            )
-            for kernel in kernels
+            nn.Sequential(*stacked(n_convs, input_channels, output_channels, kernel, stride, ops)) for kernel in kernels
         )
-        self.fuse = ops.conv(len(kernels) * output_channels, output_channels, ones, bias=True)
+        self.fuse = ops.conv(len(kernels) * output_channels, output_channels, [1] * ops.dimension, bias=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the sequences side by side and fuse them."""
@@ -88,8 +75,6 @@ class MSUNet(UNetFamily):
     the six stages of 32 to 320 that nnU-Net plans for a volume would have 405 million parameters where
     the plain U-Net has 31, and 13 times its multiplications.
     """
-
-    dimensions = (2,)
 
     def __init__(self, plan: UNetPlan, input_channels: int, num_classes: int) -> None:
         super().__init__(plan)

@@ -83,11 +83,6 @@ class UNetFamily(ComparedNetwork):
         return output
 
     @property
-    def divisors(self) -> list[int]:
-        """What the plan's strides divide each axis by."""
-        return self.plan.divisors
-
-    @property
     def smallest(self) -> int:
         """Twice the smallest divisor: two positions along one axis of the deepest map, if the plan normalises."""
         return 1 if self.plan.ops.norm_op is None else 2 * min(self.divisors)
@@ -105,8 +100,6 @@ class BackboneNetwork(ComparedNetwork):
         ``(B, input_channels, H, W)`` to ``(B, num_classes, H, W)``.
     """
 
-    dimensions = (2,)
-
     reduction: ClassVar[int]
     """Pixels of the image per position of the deepest map, along each axis."""
 
@@ -119,18 +112,3 @@ class BackboneNetwork(ComparedNetwork):
     def smallest(self) -> int:
         """Twice the reduction: 2x2 positions of the deepest map."""
         return 2 * self.reduction
-
-
-def build_compared(network: type[Any], plan: UNetPlan, input_channels: int, num_classes: int) -> ComparedNetwork:
-    """Build a network for a plan, of which a :class:`BackboneNetwork` takes the number of axes alone.
-
-    Raises:
-        ValueError: the plan has another number of axes than the network can have.
-    """
-    if plan.ops.dimension not in network.dimensions:
-        raise ValueError(
-            f"{network.__name__} is two-dimensional, the plan has {plan.ops.dimension} axes: use a 2d configuration"
-        )
-    of_plan = [] if issubclass(network, BackboneNetwork) else [plan]
-    built: ComparedNetwork = network(*of_plan, input_channels, num_classes)
-    return built

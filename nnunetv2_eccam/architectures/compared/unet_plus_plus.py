@@ -17,7 +17,7 @@ from torch import Tensor, cat, nn
 from nnunetv2_eccam.architectures.compared.network import UNetFamily, segmentation_layer
 from nnunetv2_eccam.architectures.encoder import Encoder
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
-from nnunetv2_eccam.blocks.convolution import ConvNormNonlin
+from nnunetv2_eccam.blocks.convolution import stacked
 
 
 class NestedNode(nn.Module):
@@ -40,10 +40,9 @@ class NestedNode(nn.Module):
         super().__init__()
         ops, width = plan.ops, plan.features_per_stage[row]
         n_convs = plan.n_conv_per_stage_decoder[-1 - row]  # lowest resolution first
-        inputs = [(column + 1) * width] + [width] * (n_convs - 1)
         self.upsampling = ops.transposed_conv(plan.features_per_stage[row + 1], width, plan.strides[row + 1])
         self.convs = nn.Sequential(
-            *(ConvNormNonlin(n, width, plan.kernel_sizes[row], [1] * ops.dimension, ops) for n in inputs)
+            *stacked(n_convs, (column + 1) * width, width, plan.kernel_sizes[row], [1] * ops.dimension, ops)
         )
 
     def forward(self, row: Sequence[Tensor], below: Tensor) -> Tensor:
