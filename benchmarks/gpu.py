@@ -10,8 +10,6 @@ run cut short leaves its first ones. A row that fails is noted, and the next beg
 trace of the step is written beside the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import gc
 import json

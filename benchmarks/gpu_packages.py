@@ -8,8 +8,6 @@ a machine may take no more at once: bring the parts one after the other, and unp
 the machine has already is left as it is there.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata
 import subprocess

@@ -1,7 +1,5 @@
 """What a network or a command costs, in seconds, memory and multiply-adds, and tables of it, for the other scripts."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

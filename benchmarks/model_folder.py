@@ -1,7 +1,5 @@
 """A model's folder as nnU-Net's training leaves it, with random weights: to predict with, without a training."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

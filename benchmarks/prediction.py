@@ -8,8 +8,6 @@ it costs next to nothing, and what is timed is all the rest: start, reading, pre
 commands run in turn, with all that a user waits for.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

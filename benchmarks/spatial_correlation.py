@@ -7,8 +7,6 @@ Memory is the most that is allocated at once, beside features and values; S alon
 positions would take in the features' precision, in the forward pass only.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import statistics

@@ -7,8 +7,6 @@ Every ratio is of two networks with the same stages, widths, patch, batch and no
 docs/reference/speed.md says what was found.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import sys

@@ -1,7 +1,5 @@
 """From a plan to a finished data set: split, check, convert, report, publish."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -8,8 +8,6 @@ antidiagonal affine, so a reader that takes the third axis for the slices cuts a
 headers of all 210 label files.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

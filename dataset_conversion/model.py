@@ -1,7 +1,5 @@
 """What the user chose, what a converter knows of its data set, and what it hands to the engine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

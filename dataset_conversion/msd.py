@@ -6,8 +6,6 @@ in between. Task02: label 1 left atrium, MRI. Task07: labels 1 pancreas and 2 ca
 cases. Source: Antonelli et al., Nature Communications 13, 4128 (2022), and the tasks' dataset.json.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What is written beside the images: dataset.json, the split, and a report."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

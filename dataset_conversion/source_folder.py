@@ -1,7 +1,5 @@
 """Is this the folder that the download gives? If not, which one near it is?"""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -10,8 +10,6 @@ The file goes to the data set's folders in $nnUNet_raw, from where nnU-Net's pla
 $nnUNet_preprocessed, where nnU-Net's trainer reads it. Give the command before the first training.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -5,8 +5,6 @@ two: not on the order of a folder, not on the version of a random number generat
 left out does not move the others.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

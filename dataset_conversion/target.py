@@ -1,7 +1,5 @@
 """The folder that a conversion makes: its name, whether it may be made, and putting it in its place."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

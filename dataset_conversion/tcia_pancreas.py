@@ -7,8 +7,6 @@ trusted: programs that use them disagree on flips (OrganSegRSTN, MC-Net, deedsBC
 decided by the voxels, see :mod:`.orientation_evidence`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

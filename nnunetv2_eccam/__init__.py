@@ -4,8 +4,6 @@ This file imports nothing of weight: the look-up hook (:mod:`nnunetv2_eccam.look
 in every Python process of the environment, so it must cost nothing.
 """
 
-from __future__ import annotations
-
 import os
 
 _checkout = os.path.dirname(__path__[0])

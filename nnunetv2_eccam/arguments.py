@@ -9,8 +9,6 @@ commands call a data set, a configuration, and so on. A command takes them from 
 Further spellings (``--work-dir``) are aliases. Light to import, since ``--help`` of every command passes through it.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

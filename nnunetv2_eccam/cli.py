@@ -5,8 +5,6 @@ program parses the words. Its docstring is the text of ``-h`` and has an example
 SimpleITK) when they run, so that ``-h`` answers at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

@@ -1,7 +1,5 @@
 """What the commands turn into a single line and exit code 1: the user's errors, and the system's."""
 
-from __future__ import annotations
-
 
 class UserError(ValueError):
     """Something that the user gave is wrong.

@@ -1,7 +1,5 @@
 """Files are written whole or not at all, and nnU-Net's folders are asked for by name."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

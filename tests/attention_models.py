@@ -1,7 +1,5 @@
 """Models as nnU-Net stores them, whose attention is where the image is bright, and images with one bright spot."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from pathlib import Path

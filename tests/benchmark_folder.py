@@ -1,7 +1,5 @@
 """A benchmark's work folder with made-up scores, records, logs and images, as the jobs would leave it."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Small downloads of each data set, made up, with anatomy that no flip or transposition leaves as it is."""
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 

@@ -6,8 +6,6 @@ is built with ``is_ddp``, and the network is wrapped, without ``find_unused_para
 itself above all, is the trainer's.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import time

@@ -1,7 +1,5 @@
 """nnU-Net's commands in this process, and quick: each new one would import torch again."""
 
-from __future__ import annotations
-
 import multiprocessing
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Layers as loops and sums in float64, to compare this package's modules with; and a count of convolutions."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

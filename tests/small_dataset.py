@@ -1,7 +1,5 @@
 """A data set of nnU-Net's raw format, small enough to plan, preprocess and train in seconds."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A trainer on a small data set: few features, a small batch, two iterations per epoch."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Volumes in all the orders in which a file can store them, and what a radiologist sees of them, voxel by voxel."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Without any extra: every command shows its help, and evaluate and overlay work."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

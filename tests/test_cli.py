@@ -1,7 +1,5 @@
 """One contract for all commands: help with an example, errors in one line, exit codes, nnU-Net's words."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 

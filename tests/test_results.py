@@ -1,7 +1,5 @@
 """What docs/results.md says to run: its specifications, configurations and trainers fit the package as it is."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

@@ -6,8 +6,6 @@ that this package overrides, calls or reads. After a change here, or once a new 
     python tests/upstream_use.py > tests/upstream_use.txt
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

@@ -1,7 +1,5 @@
 """A benchmark that is real and small: nnU-Net's own commands on a tiny data set, with trainers of two iterations."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Architectures as nnU-Net's plans state them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

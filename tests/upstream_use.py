@@ -9,8 +9,6 @@ Three kinds of use are found by the syntax tree of every module:
 ``python tests/upstream_use.py > tests/upstream_use.txt`` writes the list that ``test_upstream.py`` holds upstream to.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """The decoder with side outputs (III.B, Fig. 2e): the U-Net's own, and a 1x1 head at each level."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

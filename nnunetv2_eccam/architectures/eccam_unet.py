@@ -1,7 +1,5 @@
 """EC-CaM-UNet (III, Fig. 2): wiring of encoder, CoAG-MuSFu bottleneck and decoder with side outputs."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The encoder (III, Fig. 2): stages of convolutions, enhanced or plain, or of nnU-Net's residual blocks."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast

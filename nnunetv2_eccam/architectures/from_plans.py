@@ -1,7 +1,5 @@
 """nnU-Net's plans to the arguments of :class:`ECCaMUNet`, for a configuration made for any U-Net."""
 
-from __future__ import annotations
-
 import inspect
 import pydoc
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Any image size: pad to what a network's halvings divide, segment, and crop the logits again."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 

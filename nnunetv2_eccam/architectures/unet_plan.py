@@ -1,7 +1,5 @@
 """A U-Net's stages as nnU-Net plans them, checked: what every network of the U-Net family is built from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -4,8 +4,6 @@ nnU-Net takes an image as (z, y, x), turned to right, anterior, superior by some
 to what is not zero, and resamples. Here each step is undone, last first, as nnU-Net undoes it for its segmentations.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence

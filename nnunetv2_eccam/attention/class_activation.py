@@ -5,8 +5,6 @@ label, as in Vinogradova et al., "Seg-Grad-CAM", AAAI 2020. They sum these logit
 tiles that show little of a structure and tiles that show much of it are on one scale.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

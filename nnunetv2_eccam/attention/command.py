@@ -13,8 +13,6 @@ What is shown:
   cam         class activation (Grad-CAM) of a label, at the bottleneck or at --layer
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

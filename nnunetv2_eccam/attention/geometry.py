@@ -5,8 +5,6 @@ of 2 with a 3x3 kernel, position i is centred at pixel 2i; of 2x2 pooling, at 2i
 paper's network these come to 16i and 16i + 7.5, half a position of the bottleneck apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

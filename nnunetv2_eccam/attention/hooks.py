@@ -1,7 +1,5 @@
 """Looking into a network while it runs, by hooks that leave it as it was."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial

@@ -3,8 +3,6 @@
 docs/how-to/attention.md has an example.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

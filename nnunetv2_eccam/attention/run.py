@@ -1,7 +1,5 @@
 """All files of one ``nnUNetv2_eccam attention``: each system's volumes or tables, and the picture of all of them."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@
 entry there, or :func:`register`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 

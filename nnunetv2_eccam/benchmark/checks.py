@@ -1,7 +1,5 @@
 """What only nnU-Net and PyTorch can tell before trainings start: whether trainers are found, splits, GPUs."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import io

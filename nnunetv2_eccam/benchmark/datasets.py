@@ -1,7 +1,5 @@
 """The data sets of a benchmark: planned, preprocessed, with splits; and which of them have a test set."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ its checkpoint, a prediction keeps the cases that are whole, a GPU is chosen tha
 an earlier run has left running is waited for.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """What a benchmark is made of, a training or the prediction of a test set each, and where the files of each lie."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

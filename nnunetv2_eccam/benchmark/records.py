@@ -1,7 +1,5 @@
 """How each number came about: when, where, with what, how long, at what cost; kept beside the numbers."""
 
-from __future__ import annotations
-
 import os
 import platform
 import socket

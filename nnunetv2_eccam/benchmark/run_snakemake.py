@@ -1,7 +1,5 @@
 """Starts Snakemake on a Snakefile of this package, and ends it with its jobs when the command is to end."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import signal

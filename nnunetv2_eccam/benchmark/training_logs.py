@@ -1,7 +1,5 @@
 """Loss and pseudo Dice of each epoch, as nnU-Net logs them in its checkpoints."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple

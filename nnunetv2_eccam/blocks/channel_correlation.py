@@ -1,7 +1,5 @@
 """Channel correlation, CC (eq. 2, 3, 5-7, Fig. 3b): channel weights from a 1D autoencoder over channels."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch.nn.functional as F

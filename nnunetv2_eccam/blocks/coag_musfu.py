@@ -1,7 +1,5 @@
 """CoAG-MuSFu (III.A.3, eq. 10): collaborative attention fused with multi-scale features."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Multi-Dimensional Collaborative Attention, CoA (eq. 4, Fig. 2b): channel and spatial correlation."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation

@@ -1,7 +1,5 @@
 """The attentions that Table V compares with: squeeze-and-excitation, SE, and convolutional block attention, CBAM."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

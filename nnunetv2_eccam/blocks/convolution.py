@@ -1,7 +1,5 @@
 """The plain convolution of the U-Net, and the operators that all blocks share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

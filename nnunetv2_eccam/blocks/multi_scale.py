@@ -1,7 +1,5 @@
 """Multi-Scale block, MuS (III.A.2, Fig. 2c): parallel dilated convolutions, DeepLab's ASPP."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

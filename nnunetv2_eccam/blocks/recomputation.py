@@ -12,8 +12,6 @@ graph. It decides by itself what to keep, and where the backward pass repeats an
 the result; so :func:`normalised_branch` does not repeat its convolution, but convolves with the negative kernel.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Spatial correlation, SC (eq. 1, 8, 9, Fig. 3a): self-attention between the positions of a map."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -8,8 +8,6 @@ and vessels as bright as it is. Each command is shown before it runs. What an ea
 options has finished is not done again.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

@@ -7,8 +7,6 @@ volume. What sets it apart is anatomy: it lies in front of the spine and behind 
 from both sides. A thin grey wall keeps it from its neighbours, except at the mitral valve.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple

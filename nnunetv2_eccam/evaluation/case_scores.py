@@ -1,7 +1,5 @@
 """All scores of one case: one row for each structure, and one for each of its slices."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -11,8 +11,6 @@ scores_slice.csv; printed with mean, SD, confidence interval, and over how many 
 defined, since a reference or a prediction is empty, is left out of the means, counted and named.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """What is scored, as nnU-Net evaluates it: the labels or regions of ``dataset.json``, along the axis of the plans."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -10,8 +10,6 @@ are the distances (``get_surface_distance``). Beyond the image there is no struc
 image's border, its surface is there.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

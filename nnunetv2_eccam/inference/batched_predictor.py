@@ -1,7 +1,5 @@
 """``BatchedPredictor``: nnU-Net's predictor with several tiles, of one image or more, in one call of the network."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """``CasePredictor``: many cases, from files or arrays, through a network that is kept busy."""
 
-from __future__ import annotations
-
 import math
 import os
 import sys

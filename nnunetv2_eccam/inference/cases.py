@@ -1,7 +1,5 @@
 """Cases to predict: found in a folder, read, checked and preprocessed, each by itself."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -9,8 +9,6 @@ below, and one is added:
                         mirrored copies (default: as many as the device and the patch suggest)
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

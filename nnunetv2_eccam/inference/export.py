@@ -1,7 +1,5 @@
 """A trained model as one file for other programs: ONNX, or the weights of the folded network."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

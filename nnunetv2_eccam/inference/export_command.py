@@ -6,8 +6,6 @@ The network takes preprocessed images (batch, channel, y, x) or (batch, channel,
 convolutions are folded to plain ones. With several folds there is one file for each; nnU-Net averages their logits.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

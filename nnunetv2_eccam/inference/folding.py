@@ -1,7 +1,5 @@
 """Enhanced convolutions as the plain convolutions that they are at inference."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from typing import TypeVar

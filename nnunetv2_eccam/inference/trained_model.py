@@ -1,7 +1,5 @@
 """A trained model's folder, as nnU-Net writes it: found by its names, and checked before it is loaded."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The trainer's own validation, with the batched predictor."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

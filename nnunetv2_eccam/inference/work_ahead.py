@@ -1,7 +1,5 @@
 """Work that threads do ahead of whoever takes the results, in order and within a bound of memory."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

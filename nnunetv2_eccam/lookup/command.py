@@ -4,8 +4,6 @@ Needed only where Python does not run .pth files (pip install --target, python -
   export nnUNet_extTrainer="$(python -m nnunetv2_eccam trainer-path)"
 """
 
-from __future__ import annotations
-
 import argparse
 
 from nnunetv2_eccam.lookup.hook import TRAINER_FOLDER

@@ -1,7 +1,5 @@
 """Side-output loss (III.B, eq. 11-13, 17): Dice on the prediction, cross-entropy on the side outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

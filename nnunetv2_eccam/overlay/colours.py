@@ -1,7 +1,5 @@
 """Colours over an image, told apart by people who cannot tell red from green."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

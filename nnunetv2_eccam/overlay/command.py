@@ -10,8 +10,6 @@ Without --reference (unlabelled cases) the predictions alone are drawn. Slices a
 them, in their physical proportions; the picture says so, and which window it shows.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A picture of each system's result over slices of the images, as the paper's Fig. 4: the function and its options."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ Axial slices are seen from the patient's feet, coronal ones from the front, sagi
 the patient's right is at the left edge (of sagittal slices: the front), and the front or the head is at the top.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

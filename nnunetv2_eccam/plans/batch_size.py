@@ -5,8 +5,6 @@ with the values that the convolutions write; the constants say how many a batch 
 write on 8 GB; and a batch holds at most 5% of the data set's voxels, and at least 2 samples.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -10,8 +10,6 @@ A configuration inherits from one that nnU-Net planned and uses its preprocessed
 preprocessed again. Running it again changes nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An override and its parent configuration to a configuration of nnU-Net's plans, checked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A data set's plans file: found by the data set's number or name, read, and changed whole or not at all."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

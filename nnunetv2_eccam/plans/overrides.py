@@ -1,7 +1,5 @@
 """Plans overrides: the JSON files of ``plans_overrides/``, or a user's own, read and checked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources

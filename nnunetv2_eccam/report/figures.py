@@ -1,7 +1,5 @@
 """The report's figures, drawn by matplotlib and seaborn as SVG: cases, and the trainings' curves."""
 
-from __future__ import annotations
-
 import io
 import math
 import textwrap

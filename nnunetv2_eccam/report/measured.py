@@ -1,7 +1,5 @@
 """What a benchmark has measured so far: every system's scores by case and training; summaries and comparisons."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The figures of a score file: what they are called, their unit, and which way is better."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final

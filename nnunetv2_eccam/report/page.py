@@ -1,7 +1,5 @@
 """The report of a benchmark: its sections, as one page and as files."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Iterator

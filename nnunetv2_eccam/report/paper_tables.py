@@ -1,7 +1,5 @@
 """The paper's Tables I to V and Fig. 5, with what it prints and what was measured in columns of their own."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

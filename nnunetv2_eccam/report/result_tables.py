@@ -1,7 +1,5 @@
 """The tables of what was measured: means, differences with their tests, folds, and every case."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from itertools import combinations

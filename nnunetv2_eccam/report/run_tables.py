@@ -1,7 +1,5 @@
 """The tables of the trainings themselves: what they cost, where and with what they ran, what is missing."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

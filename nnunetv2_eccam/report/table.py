@@ -1,7 +1,5 @@
 """A table of the report: a pandas frame of values, how its cells are shown, and its files."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Pictures of the worst cases: what each system did there, beside image and reference."""
 
-from __future__ import annotations
-
 import base64
 import tempfile
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Two systems on the same cases: difference, interval, test, effect size, and what difference could be seen at all."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple

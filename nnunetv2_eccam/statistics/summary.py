@@ -6,8 +6,6 @@ predicted by the same trainings, so a lucky training lifts all of them at once, 
 see. Crossed resampling: A. B. Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Hashable, Sequence

@@ -8,8 +8,6 @@
 Any length: append _Nepochs to a name, as nnUNetTrainerECCaM_UNet_50epochs.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Sequence
 

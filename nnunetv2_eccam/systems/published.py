@@ -4,8 +4,6 @@ Source: Tables I to V and section IV.G.3 of the paper. Its tables disagree in pl
 V's rows for CC, SC and the attention alone); each is given as printed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

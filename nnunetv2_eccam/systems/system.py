@@ -1,7 +1,5 @@
 """One compared system: what it is in the paper, what it switches, what its trainers are called."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

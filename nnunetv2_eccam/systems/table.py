@@ -4,8 +4,6 @@ Adding a system is a row here and, where its network is new, a class in ``archit
 in both recipes, ``nnUNetv2_eccam trainers``, the contract tests and the docs' table follow from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

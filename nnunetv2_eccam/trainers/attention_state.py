@@ -5,8 +5,6 @@ see it. The numbers go into the training log, and to Weights & Biases where nnU-
 record of a training takes no further entries: it counts the epochs by its shortest list.)
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator

@@ -5,8 +5,6 @@
 Each is an ordinary class: importable from :mod:`nnunetv2_eccam.trainers`, picklable, found by nnU-Net.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import sys

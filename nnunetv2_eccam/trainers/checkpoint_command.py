@@ -7,8 +7,6 @@
 A checkpoint is a pickle, as all of nnU-Net's: reading one from somebody whom you do not trust may run their code.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """A checkpoint to continue from: read without its weights, and checked before nnU-Net takes it."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Mapping
 from typing import Any

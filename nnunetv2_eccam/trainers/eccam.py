@@ -1,7 +1,5 @@
 """``nnUNetTrainerECCaM``: EC-CaM-UNet and its side-output loss under nnU-Net's own recipe."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

@@ -1,7 +1,5 @@
 """``nnUNetTrainerECCaMPaper``: the paper's training recipe (IV.C), inside nnU-Net's pipeline."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """What nnU-Net does in silence that a study must know, found when a training starts."""
 
-from __future__ import annotations
-
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Which files of a folder are volumes, and what is wrong with one that is not where it should be."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from nnunetv2_eccam.errors import UserError

@@ -1,7 +1,5 @@
 """Where CoAG-MuSFu sits: which stages it follows, where its map goes, and its identity path."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

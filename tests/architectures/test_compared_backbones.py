@@ -1,8 +1,6 @@
 """The compared networks with a backbone of their own: against formulas, torchvision, segmentation_models_pytorch and
 the sizes that their authors state. What all networks have to do is in ``tests/systems``."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 

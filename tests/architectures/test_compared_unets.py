@@ -1,8 +1,6 @@
 """The compared networks of the U-Net family: each one's own part against a formula written out, and the rest of it
 against the plain U-Net. What all networks have to do is in ``tests/systems``."""
 
-from __future__ import annotations
-
 import itertools
 import warnings
 

@@ -1,7 +1,5 @@
 """torch.compile, counted by dynamo itself: no graph break, and nothing is compiled anew for a further batch."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend

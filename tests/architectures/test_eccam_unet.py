@@ -1,7 +1,5 @@
 """The network: shapes, gradients, refusals, and what it makes of nnU-Net's plans."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Exported networks, run by other engines: the logits that PyTorch gives, also where the network pads."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from unet_plans import plan

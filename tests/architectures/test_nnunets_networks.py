@@ -1,7 +1,5 @@
 """nnU-Net's own networks: with the paper's parts off this one is either of them, weight for weight and bit for bit."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet

@@ -1,7 +1,5 @@
 """``nnUNetv2_eccam attention`` through the command: what is written lines up with the image, and is what it says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nibabel

@@ -1,7 +1,5 @@
 """What is taken out of a network, and how it is brought back to the image: each step against another computation."""
 
-from __future__ import annotations
-
 import nibabel
 import numpy as np
 import pytest

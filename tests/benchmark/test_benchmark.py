@@ -1,7 +1,5 @@
 """The benchmark with nnU-Net's own commands, on the small data set: from the command to the report, and stops of it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A job of the benchmark: how nnU-Net's command goes on, which GPU it takes, what it leaves behind when it ends."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Records: energy, parameters, what several attempts add up to."""
 
-from __future__ import annotations
-
 import json
 import sys
 import types

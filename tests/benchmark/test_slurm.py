@@ -1,7 +1,5 @@
 """The benchmark through a real SLURM of one node, which slurm/single_node.sh starts."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A benchmark's specification: what it may say, and how it says what is wrong."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

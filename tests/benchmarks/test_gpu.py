@@ -1,7 +1,5 @@
 """The run that waits for a GPU, tiny and on the CPU: every kind of row works, and a failing one stops nothing."""
 
-from __future__ import annotations
-
 import csv
 import json
 import zipfile

@@ -1,7 +1,5 @@
 """The measuring scripts: peaks of known allocations, the tables, made-up sources."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

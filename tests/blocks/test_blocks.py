@@ -1,7 +1,5 @@
 """Each block against a naive formula, written index by index, in float64."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Enhanced Convolution's forms: each against plain autograd and as one convolution at inference, and its start."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Any

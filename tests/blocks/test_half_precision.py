@@ -1,7 +1,5 @@
 """The bottleneck's blocks in half precision: activations up to 1e4 stay finite and close to single precision."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

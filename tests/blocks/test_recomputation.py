@@ -1,7 +1,5 @@
 """What training computes anew instead of keeping it, against plain autograd, which keeps everything, in float64."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The converters' parts, each against an independent statement of what it must do."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """What every converter keeps to, whatever the data set: one contract, shown on a small download of each."""
 
-from __future__ import annotations
-
 import gzip
 import re
 import shutil

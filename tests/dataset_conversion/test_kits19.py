@@ -1,7 +1,5 @@
 """KiTS19: slices-first arrays become axial volumes, image and label together."""
 
-from __future__ import annotations
-
 import re
 import shutil
 

@@ -1,7 +1,5 @@
 """The Decathlon's converter: its list of cases, labels and channels; and, on it, what the engine does for all."""
 
-from __future__ import annotations
-
 import errno
 import resource
 import shutil

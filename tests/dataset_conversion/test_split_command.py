@@ -1,7 +1,5 @@
 """``nnUNetv2_eccam splits``: folds in which no group of cases is on both sides."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """TCIA Pancreas-CT: DICOM series to volumes in HU, and the labels' orientation decided by the voxels."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

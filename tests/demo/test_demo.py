@@ -1,7 +1,5 @@
 """The demonstration: what it refuses, and that it goes from a phantom to a table and a picture, stopped in between."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The phantom: what its cases hold, and that its folder is what a download is."""
 
-from __future__ import annotations
-
 import json
 
 import nibabel

@@ -1,7 +1,5 @@
 """The documentation's commands and examples, run as they stand on their pages, on small made images."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

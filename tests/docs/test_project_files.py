@@ -1,7 +1,5 @@
 """What is said in several files of the project agrees: versions, bounds, commands, pages."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """nnUNetv2_eccam evaluate: nnU-Net's Dice to the digit, the rule for empty masks, files, grids and messages."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

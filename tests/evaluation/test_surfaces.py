@@ -1,7 +1,5 @@
 """Surface distances: against DeepMind's surface-distance, and against what can be worked out by hand."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

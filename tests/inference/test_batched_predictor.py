@@ -1,7 +1,5 @@
 """The batched predictor against nnU-Net's own: logits, how the batch is chosen, what happens without memory."""
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 import weakref

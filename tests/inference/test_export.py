@@ -1,7 +1,5 @@
 """``nnUNetv2_eccam export``: the file gives PyTorch's logits, or there is no file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

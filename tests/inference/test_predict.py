@@ -1,7 +1,5 @@
 """``nnUNetv2_eccam predict`` beside ``nnUNetv2_predict``: equal files, batches across cases, damaged cases named."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import json

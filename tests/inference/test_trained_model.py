@@ -1,7 +1,5 @@
 """A trained model's folder: broken ones are told in one line that names the file."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

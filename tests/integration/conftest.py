@@ -1,7 +1,5 @@
 """The option that widens nnU-Net's integration test from what CI runs to all of it."""
 
-from __future__ import annotations
-
 import pytest
 
 

@@ -8,8 +8,6 @@ CI runs the hardest data set, regions with an ignore label, on few cases; ``pyte
 take most of the time.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import shlex

@@ -1,7 +1,5 @@
 """nnU-Net finds the trainers after each kind of install, in a process with nothing exported."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

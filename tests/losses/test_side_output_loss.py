@@ -1,7 +1,5 @@
 """The loss against eq. 11, 12, 13 and 17, written voxel by voxel in float64."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """nnUNetv2_eccam overlay: what its picture shows and where, its files and its messages."""
 
-from __future__ import annotations
-
 import json
 import re
 import xml.etree.ElementTree as ElementTree

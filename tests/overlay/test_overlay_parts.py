@@ -1,7 +1,5 @@
 """Parts of the pictures: orientation, grey values, the choice of slices, the DSC, the page."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from pathlib import Path

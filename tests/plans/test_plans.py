@@ -1,7 +1,5 @@
 """Plans overrides: what enters the plans, what stays, and what is refused with what is wrong."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

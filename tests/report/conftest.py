@@ -1,7 +1,5 @@
 """The benchmark whose report several test files look at."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The report of a benchmark: what it says is what was measured, and what the page says is what the files say."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

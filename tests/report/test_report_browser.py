@@ -1,7 +1,5 @@
 """The report in a real browser: Debian's Chromium, headless, without a network."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,5 @@
 """Parts of the benchmark's report: numbers, nnU-Net's logs, tables as files, figures, the paper's rows."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """Statistics over cases: by hand, against scipy, by simulation, and what must not change them."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Every system: what the table says of it, and the contract that its network keeps."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a training says of its attention, where it is asked to, and nnU-Net's own record beside it."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from unittest.mock import Mock

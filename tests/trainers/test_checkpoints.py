@@ -1,7 +1,5 @@
 """What a checkpoint says of itself, and what is said where it does not fit."""
 
-from __future__ import annotations
-
 import random
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The trainers under several processes: each check runs once in two processes, all of them in one start."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.multiprocessing

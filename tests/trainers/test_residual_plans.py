@@ -1,7 +1,5 @@
 """nnU-Net's residual presets, as nnU-Net plans them: network, what is said in the log, old weights, the plans verb."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """What nnU-Net does in silence is said when a training starts, once, in the log and on the console."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The trainers by their names: a step of each kind inside nnU-Net, and what a name stands for."""
 
-from __future__ import annotations
-
 import json
 import pickle
 

@@ -1,7 +1,5 @@
 """The trainers inside nnU-Net: targets, the paper's recipe, threads, length."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The one reader of volumes: what it gives, against nnU-Net's own readers and nibabel, and what it refuses."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

@@ -9,8 +9,6 @@ When these were trained, each kernel of EC began as a layer of its own (``EACH``
 that begin as ``nnUNetTrainerECCaM`` does now, as one kernel, have names that end in ``_hs``: see ``choice_trainers``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer

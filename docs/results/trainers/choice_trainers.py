@@ -4,8 +4,6 @@ Each is ``nnUNetTrainerECCaM_25x50`` of ``annealed_trainers``, or as long as its
 network. ``EC`` alone and ``CaM`` alone (CoAG-MuSFu without EC) are there.
 """
 
-from __future__ import annotations
-
 from annealed_trainers import (
     nnUNetTrainer_25x50_lr2,
     nnUNetTrainerECCaM_25x50,

@@ -5,8 +5,6 @@ the paper's reference [23]. Equation and figure numbers below are theirs. What t
 the authors' public code, of which some extras are left out: see :class:`AttentionUNet`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

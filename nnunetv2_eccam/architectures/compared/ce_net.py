@@ -5,8 +5,6 @@ Medical Imaging 38 (10), 2019 (arXiv 1903.02740): the paper's reference [12]. Wh
 normalised and what the last layers are follows the authors' public code.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

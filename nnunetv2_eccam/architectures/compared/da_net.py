@@ -21,8 +21,6 @@ final Cityscapes model; ImageNet weights. EC-CaM-UNet's paper does not say which
 the smaller of the authors' two.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Ima
 the paper's reference [6]. The network is that of segmentation_models_pytorch, which is optional.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch.nn.functional as F

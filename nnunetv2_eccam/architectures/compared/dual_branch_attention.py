@@ -24,8 +24,6 @@ Filled in, by the plainest choice:
   What is added is the features that it has weighted.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

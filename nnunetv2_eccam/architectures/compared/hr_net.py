@@ -17,8 +17,6 @@ branches, OCR, and ImageNet weights (EC-CaM-UNet's paper trains every network fr
 say which width it used; W18 is the default, as the smallest full-depth HRNetV2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

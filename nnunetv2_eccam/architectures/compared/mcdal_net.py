@@ -26,8 +26,6 @@ Filled in, by the plainest choice:
   positions for the sums, so that the softmax is as sharp for a large image as for a small one.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

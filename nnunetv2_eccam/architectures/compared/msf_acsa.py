@@ -26,8 +26,6 @@ Filled in, by the plainest choice:
 Left out: the loss, so that all systems are trained with the same one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

@@ -5,8 +5,6 @@ the paper's reference [28]. The network that its authors call MSU-Net has the mu
 their Fig. 1: a sequence of 3x3 convolutions beside one of 7x7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

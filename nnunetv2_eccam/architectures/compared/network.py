@@ -1,7 +1,5 @@
 """What a network must offer to be compared: any image size, and a constructor that nnU-Net's plans can feed."""
 
-from __future__ import annotations
-
 import importlib
 from collections import OrderedDict
 from typing import Any, ClassVar

@@ -4,8 +4,6 @@ Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation wi
 2021: the paper's reference [40]. The network is that of segmentation_models_pytorch, which is optional.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

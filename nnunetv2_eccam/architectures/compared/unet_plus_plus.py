@@ -8,8 +8,6 @@ ResUNet++ (Jha et al., 2019); but it calls it U-Net++ throughout, and says of it
 parameters agree in number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
