@@ -22,8 +22,8 @@ from nnunetv2_eccam.volumes.geometry import corner_distance, simpleitk_affine
 from nnunetv2_eccam.volumes.nifti import new_header, write_nifti
 from nnunetv2_eccam.volumes.volume import by
 
-from .labels import LabelPolicy, relabelled
-from .model import Case, CaseResult, Plan, ReadCase, Scan
+from .labels import relabelled
+from .model import Case, CaseResult, Conversion, Scan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,13 +38,13 @@ AIR_HU = -300.0
 INT16 = np.iinfo(np.int16)
 
 
-def convert_case(case: Case, folder: Path | None, read: ReadCase, policy: LabelPolicy, plan: Plan) -> CaseResult:
+def convert_case(case: Case, plan: Conversion, folder: Path | None) -> CaseResult:
     """Check one case and publish it in a data set's folder; None only checks.
 
     Raises:
         UserError: a file is damaged or the case is wrong.
     """
-    scan, channels = read(case), tuple(plan.channel_names.values())
+    scan, channels = plan.read(case), tuple(plan.channel_names.values())
     image, label = scan.image, scan.label
     for volume in [image] if label is None else [image, label]:
         if volume.simpleitk_error and volume.header["sizeof_hdr"] == 348:  # NIfTI-2 is stored as NIfTI-1 instead
@@ -56,16 +56,23 @@ def convert_case(case: Case, folder: Path | None, read: ReadCase, policy: LabelP
         "orientation": image.orientation,
         **scan.checks,
     }
-    warnings = list(scan.warnings)
-    found = [check_image(image.path, volume, channel) for volume, channel in zip(volumes, channels, strict=True)]
-    warnings += [warning for *_, some in found for warning in some]
-    checks["intensity"] = [min(low for low, *_ in found), max(high for _, high, _ in found)]
+    warnings, ends = list(scan.warnings), []
+    for voxels, channel in zip(volumes, channels, strict=True):
+        low, high = float(voxels.min()), float(voxels.max())
+        ends += [low, high]
+        if low == high:
+            advice = "so it shows nothing; download or copy it again"
+            raise UserError(f"{image.path}: all voxels have the value {low:g}, {advice}")
+        if channel == "CT" and (low > -50 or high < 100 or low < -33000 or high > 33000):  # the one known scale
+            warnings.append(f"intensities from {low:g} to {high:g} are not plausible Hounsfield units")
+    checks["intensity"] = [min(ends), max(ends)]
     if label is not None:
         advice = "are they of the same case and version? Find out which header is wrong and correct it"
         check_same_grid(image, label, advice=advice, spacing_tolerance=1e-4)
-        checks |= check_label(label.path, label.voxels, policy.declared)
+        box, checks["label_voxels"] = check_label(label.path, label.voxels, plan.card.labels)
+        checks["label_box"] = [[axis.start, axis.stop - 1] for axis in box]  # first and last index along x, y, z
         if channels[0] == "CT":
-            share = share_in_air(volumes[0], label.voxels, checks["label_box"])
+            share = float(np.mean(volumes[0][box][label.voxels[box] != 0] < AIR_HU))
             checks["label_in_air"] = round(share, 4)
             if share > 0.5:
                 message = f"{share:.0%} of the labelled voxels are air (below {AIR_HU:g} HU)"
@@ -74,7 +81,7 @@ def convert_case(case: Case, folder: Path | None, read: ReadCase, policy: LabelP
                         f"{label.path}: {message}, so the label does not fit its image: wrong case, or flipped"
                     )
                 warnings.append(message)
-    published = _publish(case, scan, folder, volumes, policy, checks)
+    published = _publish(case, scan, folder, volumes, plan, checks)
     return {
         "case": case.case,
         "subset": case.subset,
@@ -92,8 +99,8 @@ def _channels(image: Volume, channels: tuple[str, ...]) -> list[NDArray[Any]]:
         return found
     raise UserError(
         f"{image.path} has {2 if image.flat else image.voxels.ndim} dimensions ({by(image.voxels.shape)}), but "
-        f"{len(channels)} modality/modalities are declared ({', '.join(channels)}); correct 'modality' in "
-        f"dataset.json or replace the image by the original"
+        f"{len(channels)} modality/modalities are declared ({', '.join(channels)}); replace the image by "
+        f"the original, or correct 'modality' in a Decathlon task's dataset.json"
     )
 
 
@@ -110,38 +117,21 @@ def header_warnings(volume: Volume) -> list[str]:
     ]
 
 
-def check_image(path: Path, voxels: NDArray[Any], modality: str) -> tuple[float, float, list[str]]:
-    """Check an image's intensities; only the modality ``CT`` has a scale that can be judged, in HU.
-
-    Returns:
-        Minimum, maximum, and warnings.
-
-    Raises:
-        UserError: all voxels are equal.
-    """
-    low, high = float(voxels.min()), float(voxels.max())
-    if low == high:
-        raise UserError(f"{path}: all voxels have the value {low:g}, so it shows nothing; download or copy it again")
-    warnings = []
-    if modality == "CT" and (low > -50 or high < 100 or low < -33000 or high > 33000):
-        warnings.append(f"intensities from {low:g} to {high:g} are not plausible Hounsfield units")
-    return low, high, warnings
-
-
-def bounding_box(voxels: NDArray[Any]) -> list[list[int]] | None:
-    """First and last index along each axis of what is not zero; None if all is zero."""
+def bounding_box(voxels: NDArray[Any]) -> tuple[slice, ...] | None:
+    """Give the smallest part of an array outside which all is zero; None if all is zero."""
     from scipy.ndimage import find_objects
 
     found = find_objects((voxels != 0).T.view(np.int8))  # which goes along the last axis, as the file does along x
-    return [[int(axis.start), int(axis.stop) - 1] for axis in reversed(found[0])] if found else None
+    return tuple(reversed(found[0])) if found else None
 
 
-def check_label(path: Path, voxels: NDArray[Any], declared: Mapping[int, str]) -> dict[str, Any]:
+def check_label(
+    path: Path, voxels: NDArray[Any], declared: Mapping[int, str]
+) -> tuple[tuple[slice, ...], dict[str, int]]:
     """Check that a label, ``(x, y, z)``, has declared values only.
 
     Returns:
-        ``label_voxels`` (count by name, without the background) and ``label_box`` (first and last index
-        along x, y, z).
+        Its bounding box, and the count of voxels by name, without the background.
 
     Raises:
         UserError: a value is not declared, or nothing is labelled.
@@ -149,8 +139,7 @@ def check_label(path: Path, voxels: NDArray[Any], declared: Mapping[int, str]) -
     box = bounding_box(voxels)
     if box is None:
         raise UserError(f"{path}: nothing is labelled, all voxels are 0; download or copy it again")
-    inside = voxels[tuple(slice(first, last + 1) for first, last in box)]
-    counts = dict(zip(*(found.tolist() for found in np.unique(inside, return_counts=True)), strict=True))
+    counts = dict(zip(*(found.tolist() for found in np.unique(voxels[box], return_counts=True)), strict=True))
     unknown = [value for value in counts if value and value not in declared]
     if unknown:
         listed = ", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:5])
@@ -158,15 +147,7 @@ def check_label(path: Path, voxels: NDArray[Any], declared: Mapping[int, str]) -
             f"{path}: label value {listed} is not one of {', '.join(map(str, sorted(declared)))}; is this the data "
             f"set's own label file?"
         )
-    voxels_of = {name: counts.get(value, 0) for value, name in sorted(declared.items()) if value}
-    return {"label_voxels": voxels_of, "label_box": box}
-
-
-def share_in_air(image: NDArray[Any], label: NDArray[Any], box: list[list[int]]) -> float:
-    """Give the share of the labelled voxels that is air in CT (HU), as under a flipped label, in the label's box."""
-    inside = tuple(slice(first, last + 1) for first, last in box)
-    labelled = label[inside] != 0
-    return int(np.count_nonzero((image[inside] < AIR_HU) & labelled)) / int(np.count_nonzero(labelled))
+    return box, {name: counts.get(value, 0) for value, name in sorted(declared.items()) if value}
 
 
 def smallest_type(voxels: NDArray[Any]) -> NDArray[Any]:
@@ -184,7 +165,7 @@ def _publish(
     scan: Scan,
     folder: Path | None,
     volumes: list[NDArray[Any]],
-    policy: LabelPolicy,
+    plan: Conversion,
     checks: dict[str, Any],
 ) -> dict[str, str]:
     """Write or link the case's files; give for each what was done to it.
@@ -205,13 +186,13 @@ def _publish(
             checks["spacing"] = _write(folder / name, smallest_type(volume), scan.image.affine)
     if scan.label is not None and case.label is not None:
         name = f"labels{case.subset}/{case.case}{ENDING}"
-        linked = not label_done and policy.keeps_values and _can_be_linked(scan.label, is_label=True)
+        linked = not label_done and not plan.mapping and _can_be_linked(scan.label, is_label=True)
         said = [label_done] if label_done else []
-        published[name] = "unchanged" if linked else ", ".join([*said, f"labels {policy.policy}"])
+        published[name] = "unchanged" if linked else ", ".join([*said, f"labels {plan.options.labels}"])
         if folder is not None and linked:
             link_or_copy(case.label, folder / name)
         elif folder is not None:
-            _write(folder / name, relabelled(scan.label.voxels, policy), scan.image.affine)
+            _write(folder / name, relabelled(scan.label.voxels, plan.mapping), scan.image.affine)
     return published
 
 

@@ -22,7 +22,7 @@ from nnunetv2_eccam.arguments import add_option
 from nnunetv2_eccam.errors import UserError
 
 if TYPE_CHECKING:
-    from .model import Options, Outcome
+    from .model import Conversion, Options
 
 DATA_SETS = {
     "msd-heart": "MSD Task02_Heart: the folder with imagesTr, labelsTr, imagesTs and dataset.json",
@@ -102,7 +102,7 @@ def _number_and_name(dataset: str | None) -> tuple[int | None, str | None]:
     return (int(match[1] or match[2]), match[3]) if match else (None, None)
 
 
-def convert_download(data_set: str, source: Path, options: Options) -> Outcome:
+def convert_download(data_set: str, source: Path, options: Options) -> Conversion:
     """Convert an unpacked download, one of :data:`DATA_SETS`, to ``$nnUNet_raw/DatasetXXX_Name``.
 
     Raises:
@@ -120,28 +120,27 @@ def convert_download(data_set: str, source: Path, options: Options) -> Outcome:
     return convert(plan_msd(source, None if data_set == "msd" else data_set, options), options)
 
 
-def _say(outcome: Outcome) -> None:
-    if outcome.resumed:
-        print(f"{outcome.resumed} cases had been finished by an earlier run")
-    for note in outcome.notes:
+def _say(done: Conversion) -> None:
+    if done.resumed:
+        print(f"{done.resumed} cases had been finished by an earlier run")
+    for note in done.notes:
         print(f"note: {note}")
-    if outcome.status == "dry run":
-        print(f"dry run: {outcome.cases} cases are good; nothing was written")
-    elif outcome.status == "already converted":
-        print(f"already converted, nothing to do: {outcome.folder}")
+    if done.status == "dry run":
+        print(f"dry run: {len(done.cases)} cases are good; nothing was written")
+    elif done.status == "already converted":
+        print(f"already converted, nothing to do: {done.folder}")
     else:
-        for warning in outcome.warnings[:SHOWN_WARNINGS]:
+        for warning in done.warnings[:SHOWN_WARNINGS]:
             print(f"warning: {warning}")
-        if len(outcome.warnings) > SHOWN_WARNINGS:
-            print(f"and {len(outcome.warnings) - SHOWN_WARNINGS} more warnings in the report")
-        print(f"converted {outcome.cases} cases: {outcome.folder}")
-        number = outcome.folder.name[len("Dataset") :][:3].lstrip("0")
+        if len(done.warnings) > SHOWN_WARNINGS:
+            print(f"and {len(done.warnings) - SHOWN_WARNINGS} more warnings in the report")
         print(
-            f"the report is {outcome.folder / 'conversion_report.json'}; next: "
-            f"nnUNetv2_plan_and_preprocess -d {number} -c 2d --verify_dataset_integrity"
+            f"converted {len(done.cases)} cases: {done.folder}\n"
+            f"the report is {done.folder / 'conversion_report.json'}; next: "
+            f"nnUNetv2_plan_and_preprocess -d {done.options.dataset_id} -c 2d --verify_dataset_integrity"
         )
     by_reason: dict[str, list[str]] = {}
-    for name, reason in outcome.left_out.items():
+    for name, reason in done.left_out.items():
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""

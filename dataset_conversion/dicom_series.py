@@ -17,6 +17,8 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.volumes import Volume
 from nnunetv2_eccam.volumes.geometry import LPS_TO_RAS
 
+from .cases import smallest_type
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -41,24 +43,6 @@ class Slice:
     tags: dict[str, str]
     position: NDArray[np.float64]
     grid: dict[str, tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class Series:
-    """A regular grid of slices.
-
-    Attributes:
-        volume: HU, ``(x, y, z)``: column, row, and slice in the order of positions along the normal of the slices,
-            which for axial slices runs to the head.
-        descending: whether instance numbers fall in that order; None where they do not tell.
-        patient: DICOM's PatientID.
-        warnings: what is worth a look.
-    """
-
-    volume: Volume
-    descending: bool | None
-    patient: str
-    warnings: tuple[str, ...]
 
 
 def is_dicom(path: Path) -> bool:
@@ -96,8 +80,13 @@ def _tag(reader: Any, tag: str) -> str:
     return str(reader.GetMetaData(tag)).strip() if reader.HasMetaDataKey(tag) else ""
 
 
-def read_series(case: str, paths: Sequence[Path]) -> Series:
+def read_series(case: str, paths: Sequence[Path]) -> tuple[Volume, bool | None, list[str]]:
     """Read the files of one patient, in any order and of any names, which must be one series of slices.
+
+    Returns:
+        HU, ``(x, y, z)``: column, row, and slice in the order of positions along the normal of the slices, which for
+        axial slices runs to the head; whether instance numbers fall in that order, None where they do not tell; and
+        what is worth a look.
 
     Raises:
         UserError: a file cannot be read, there are several series, or the slices are no regular grid.
@@ -112,7 +101,7 @@ def read_series(case: str, paths: Sequence[Path]) -> Series:
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     normal = np.asarray(np.cross(row, column), dtype=np.float64)
     slices.sort(key=lambda entry: (float(entry.position @ normal), str(entry.path)))
-    _check_spacing(case, slices, np.array([entry.position @ normal for entry in slices]))
+    _check_spacing(case, slices, normal)
     _check_tilt(case, slices, normal)
     steps = (slices[-1].position - slices[0].position) / (len(slices) - 1)
     spacing = slices[0].grid["spacing"]
@@ -128,8 +117,7 @@ def read_series(case: str, paths: Sequence[Path]) -> Series:
     tilt = slices[0].tags[TILT]
     if tilt.strip("+-.0"):
         warnings.append(f"DICOM gives a gantry tilt of {tilt} degrees, but the slices lie straight")
-    volume = Volume(slices[0].path.parent, _voxels(slices), affine)
-    return Series(volume, descending, slices[0].tags[PATIENT], tuple(warnings))
+    return Volume(slices[0].path.parent, _voxels(slices), affine), descending, warnings
 
 
 def _slice(path: Path) -> Slice | None:
@@ -137,7 +125,7 @@ def _slice(path: Path) -> Slice | None:
     reader = _header(path)
     if reader is None:
         raise _unreadable(path)
-    tags = {tag: _tag(reader, tag) for tag in (INSTANCE, SERIES, PATIENT, MODALITY, TILT, SLOPE, INTERCEPT)}
+    tags = {tag: _tag(reader, tag) for tag in (INSTANCE, SERIES, MODALITY, TILT, SLOPE, INTERCEPT)}
     if (tags[MODALITY] or "CT") != "CT":
         return None
     try:
@@ -170,7 +158,7 @@ def _numbers(text: str, count: int) -> list[float]:
 
 
 def _voxels(slices: Sequence[Slice]) -> NDArray[Any]:
-    """Read the pixels, rescaled to HU, ``(x, y, z)``; whole HU in 16 bits, where GDCM gives 32."""
+    """Read the pixels, rescaled to HU, ``(x, y, z)``."""
     import SimpleITK as sitk
 
     planes = []
@@ -179,10 +167,7 @@ def _voxels(slices: Sequence[Slice]) -> NDArray[Any]:
             planes.append(sitk.GetArrayFromImage(sitk.ReadImage(str(entry.path), imageIO="GDCMImageIO"))[0])
         except RuntimeError:
             raise _unreadable(entry.path) from None
-    voxels = np.stack(planes).transpose(2, 1, 0)
-    bounds = np.iinfo(np.int16)
-    fits = voxels.dtype.kind in "iu" and bounds.min <= voxels.min() and voxels.max() <= bounds.max
-    return np.asarray(voxels.astype(np.int16) if fits else voxels)
+    return smallest_type(np.stack(planes).transpose(2, 1, 0))
 
 
 def _unreadable(path: Path) -> UserError:
@@ -206,19 +191,19 @@ def _check_one_grid(case: str, slices: Sequence[Slice]) -> None:
                 raise UserError(f"{case}: {entry.path} has another {name} than {first.path}, so they are no volume")
 
 
-def _check_spacing(case: str, slices: Sequence[Slice], heights: NDArray[np.float64]) -> None:
+def _check_spacing(case: str, slices: Sequence[Slice], normal: NDArray[np.float64]) -> None:
     """Check that neighbours are equally far apart, by their heights in mm along the normal.
 
     Raises:
         UserError: two slices are at the same place, one is missing, or the distances differ.
     """
+    heights = np.array([entry.position @ normal for entry in slices])
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     for lower, upper, gap, height in zip(slices, slices[1:], gaps, heights, strict=False):
         if gap < 0.01 * max(usual, 0.1):
             problem = f"{lower.path} and {upper.path} are at the same place ({height:.2f} mm): a duplicated slice"
             raise UserError(f"{case}: {problem}; delete one of them")
-    for lower, upper, gap, height in zip(slices, slices[1:], gaps, heights, strict=False):
         where = f"between {lower.path.name} (at {height:.2f} mm) and {upper.path.name}"
         steps = gap / usual
         if steps > 1.5 and abs(steps - round(steps)) < 0.05:

@@ -8,18 +8,16 @@ antidiagonal affine, so a reader that takes the third axis for the slices cuts a
 headers of all 210 label files.
 """
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.volumes import Volume, read_image, read_labels
 from nnunetv2_eccam.volumes.listing import similar_file
 
 from .cases import header_warnings
-from .model import Case, DatasetCard, Plan, Scan
+from .model import Case, Conversion, DatasetCard, Scan
 from .source_folder import check_source
 
 CARD = DatasetCard(
@@ -41,12 +39,12 @@ CARD = DatasetCard(
     paper_counts={210: (170, 10, 30)},
 )
 EXPECTED = "data/case_00000 and so on (the clone of neheller/kits19)"
-CASE_FOLDER = re.compile(r"case_\d{5}")
+CASE_FOLDERS = "data/case_" + "[0-9]" * 5
 IMAGE, LABEL = "imaging.nii.gz", "segmentation.nii.gz"
 FETCH = "fetch it with the repository's 'python -m starter_code.get_imaging'"
 
 
-def plan_kits19(source: Path) -> Plan:
+def plan_kits19(source: Path) -> Conversion:
     """Plan KiTS19's conversion to axial volumes.
 
     Args:
@@ -55,10 +53,8 @@ def plan_kits19(source: Path) -> Plan:
     Raises:
         UserError: it is another folder.
     """
-    plan = Plan(CARD, check_source(source, _looks_right, EXPECTED), read_case)
-    for entry in sorted((plan.source / "data").iterdir()):
-        if not (entry.is_dir() and CASE_FOLDER.fullmatch(entry.name)):
-            continue
+    plan = Conversion(CARD, check_source(source, (CASE_FOLDERS,), EXPECTED), read_case)
+    for entry in sorted(plan.source.glob(CASE_FOLDERS)):
         image, label = entry / IMAGE, entry / LABEL
         if not label.exists() and (similar := similar_file(label)):
             plan.refuse(entry.name, f"{label} is missing{similar}")
@@ -71,11 +67,6 @@ def plan_kits19(source: Path) -> Plan:
     return plan
 
 
-def _looks_right(folder: Path) -> bool:
-    data = folder / "data"
-    return data.is_dir() and any(CASE_FOLDER.fullmatch(entry.name) for entry in data.iterdir())
-
-
 def read_case(case: Case) -> Scan:
     """Read a case with its axes to the right, to the front and to the head (RAS).
 
@@ -86,8 +77,6 @@ def read_case(case: Case) -> Scan:
     """
     assert case.label is not None
     image, label = read_image(case.images[0]), read_labels(case.label)
-    if image.voxels.ndim != 3:
-        raise UserError(f"{image.path} has {image.voxels.ndim} dimensions, not three; download it again")
     done = f"turned from {image.orientation} to RAS"
     checks = {"source_orientation": image.orientation, "source_size": list(image.shape)}
     return Scan(_turned(image), _turned(label), (done, done), header_warnings(image), checks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,33 +12,11 @@ from nnunetv2_eccam.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-POLICIES = ("merged", "apart", "regions")
 IGNORE = "ignore"
 """nnU-Net's name for voxels that nobody labelled; its value must be the highest."""
 
-
-@dataclass(frozen=True)
-class LabelPolicy:
-    """Which label values are read, and what is published.
-
-    Attributes:
-        policy: ``merged``, ``apart`` or ``regions``.
-        declared: the source's values and their names, background included.
-        labels: ``labels`` of nnU-Net's dataset.json: a value, or a list of values for a region.
-        mapping: published value of each source value.
-        regions_class_order: nnU-Net's key of that name, for ``regions`` only.
-    """
-
-    policy: str
-    declared: Mapping[int, str]
-    labels: Mapping[str, int | list[int]]
-    mapping: Mapping[int, int]
-    regions_class_order: tuple[int, ...] | None = None
-
-    @property
-    def keeps_values(self) -> bool:
-        """Whether the labels can be published as they are."""
-        return all(source == published for source, published in self.mapping.items())
+REGIONS_CLASS_ORDER = [1, 2]
+"""nnU-Net paints the regions in this order, so the lesion is painted over the organ."""
 
 
 def check_declared(declared: Mapping[int, str], file: str) -> None:
@@ -57,24 +34,23 @@ def check_declared(declared: Mapping[int, str], file: str) -> None:
         )
     if len(values) < 2:
         raise UserError(f"{file}: 'labels' declares nothing but the background; there is nothing to segment")
-    names = {value: name.strip() for value, name in declared.items()}
-    for value in values[1:]:
-        same = [other for other in values if names[other] == names[value]]
-        if len(same) > 1:
+    names = [declared[value].strip() for value in values]
+    for value, name in enumerate(names[1:], start=1):
+        first = names.index(name)
+        if first < value:
+            raise UserError(f"{file}: the values {first} and {value} are both called {name!r}; give each its own name")
+        if name.lower() == "background":
+            raise UserError(f"{file}: the value {value} is called {name!r}, which is 0 in nnU-Net; rename it")
+        if name.lower() == IGNORE and value != values[-1]:
             raise UserError(
-                f"{file}: the values {' and '.join(map(str, same))} are both called {names[value]!r}; give each its "
-                f"own name"
-            )
-        if names[value].lower() == "background":
-            raise UserError(f"{file}: the value {value} is called {names[value]!r}, which is 0 in nnU-Net; rename it")
-        if names[value].lower() == IGNORE and value != values[-1]:
-            raise UserError(
-                f"{file}: the value {value} is called {names[value]!r}, which must be the highest value in nnU-Net "
+                f"{file}: the value {value} is called {name!r}, which must be the highest value in nnU-Net "
                 f"({values[-1]} is there); number them anew there and in the label files"
             )
 
 
-def label_policy(policy: str, declared: Mapping[int, str], organ: str | None) -> LabelPolicy:
+def published_labels(
+    policy: str, declared: Mapping[int, str], organ: str | None
+) -> tuple[dict[str, int | list[int]], dict[int, int]]:
     """Work out the published labels.
 
     Args:
@@ -84,40 +60,40 @@ def label_policy(policy: str, declared: Mapping[int, str], organ: str | None) ->
         organ: the name of the whole, where label 1 is its healthy part and label 2 its lesion; None where
             the labels are not parts of one organ.
 
+    Returns:
+        ``labels`` of nnU-Net's dataset.json: a value, or a list of values for a region; and the published value of
+        each source value that changes.
+
     Raises:
-        UserError: the policy is unknown or makes no sense for these labels.
+        UserError: the policy makes no sense for these labels.
     """
-    highest = max(declared)
-    ignored = declared[highest].strip().lower() == IGNORE
-    foreground = {value: name for value, name in sorted(declared.items()) if 0 < value < highest + 1 - ignored}
-    background: dict[str, int | list[int]] = {"background": 0}
-    same = {value: value for value in declared}
-    if policy == "apart":
-        labels = {**background, **{name: value for value, name in foreground.items()}}
-        return LabelPolicy(policy, declared, {**labels, **({IGNORE: highest} if ignored else {})}, same)
+    foreground = {value: name for value, name in sorted(declared.items()) if value}
+    highest = max(foreground)
+    ignored = foreground[highest].strip().lower() == IGNORE
+    if ignored:
+        del foreground[highest]
+    labels: dict[str, int | list[int]] = {"background": 0}
+    mapping = dict.fromkeys(foreground, 1) | ({highest: 2} if ignored else {}) if policy == "merged" else {}
     if policy == "merged":
-        name = organ or (next(iter(foreground.values())) if len(foreground) == 1 else "foreground")
-        labels = {**background, name: 1, **({IGNORE: 2} if ignored else {})}
-        mapping = {value: 1 if value in foreground else 0 for value in declared} | ({highest: 2} if ignored else {})
-        return LabelPolicy(policy, declared, labels, mapping)
-    if policy == "regions":
+        labels[organ or (next(iter(foreground.values())) if len(foreground) == 1 else "foreground")] = 1
+    elif policy == "regions":
         if organ is None or len(foreground) != 2:
             raise UserError(
                 f"--labels regions needs an organ with a lesion inside it; this data set's labels are "
                 f"{', '.join(foreground.values())}: use --labels apart or --labels merged"
             )
-        # nnU-Net paints the regions in this order, so the lesion is painted over the organ.
-        labels = {**background, organ: [1, 2], foreground[2]: [2], **({IGNORE: highest} if ignored else {})}
-        return LabelPolicy(policy, declared, labels, same, regions_class_order=(1, 2))
-    raise UserError(f"--labels {policy} is unknown; the policies are {', '.join(POLICIES)}")
+        labels |= {organ: [1, 2], foreground[2]: [2]}
+    else:
+        labels |= {name: value for value, name in foreground.items()}
+    if ignored:
+        labels[IGNORE] = mapping.get(highest, highest)
+    return labels, {value: published for value, published in mapping.items() if value != published}
 
 
-def relabelled(voxels: NDArray[np.generic], policy: LabelPolicy) -> NDArray[np.uint8]:
+def relabelled(voxels: NDArray[np.generic], mapping: Mapping[int, int]) -> NDArray[np.uint8]:
     """Map source values to published ones, as uint8, keeping shape and axis order."""
     values = voxels.astype(np.uint8, copy=False)
-    if policy.keeps_values:
-        return values
-    table = np.zeros(max(policy.mapping) + 1, dtype=np.uint8)
-    for source, published in policy.mapping.items():
+    table = np.arange(256, dtype=np.uint8)
+    for source, published in mapping.items():
         table[source] = published
-    return table[values]
+    return table[values] if mapping else values

@@ -1,11 +1,13 @@
-"""What the user chose, what a converter knows of its data set, and what it hands to the engine."""
+"""What the user chose, what is known of a data set, its cases, and the one record that a conversion fills."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nnunetv2_eccam.volumes import Volume
+
+from .splits import Split
 
 CaseResult = dict[str, Any]
 """One case's entry in the report, in JSON's types."""
@@ -104,45 +106,38 @@ class Scan:
     checks: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Problem(NamedTuple):
-    """What is wrong with the source's layout; ``case`` is empty where it is not one case's."""
-
-    case: str
-    message: str
-
-    def __str__(self) -> str:
-        return self.message + (f"; or leave it out with --leave-out {self.case}" if self.case else "")
-
-
+Work = Callable[[Case], CaseResult]
 ReadCase = Callable[[Case], Scan]
+Decide = Callable[[Mapping[str, CaseResult]], tuple[dict[str, Any], ReadCase]]
 
 
-@dataclass(frozen=True)
-class Survey:
-    """A question that all cases answer together before the first one is converted.
-
-    Attributes:
-        measure: looks at one case; the result is JSON.
-        decide: from every labelled case's result, the finding for the report and the reading of a case that
-            follows from it; raises UserError when there is no answer.
-    """
-
-    title: str
-    measure: Callable[[Case], dict[str, Any]]
-    decide: Callable[[Mapping[str, dict[str, Any]]], tuple[dict[str, Any], ReadCase]]
+def advised(case: str, message: str) -> str:
+    """End what is wrong with a case by the way around it."""
+    return f"{message}; or leave it out with --leave-out {case}"
 
 
 @dataclass
-class Plan:
-    """Everything that is to be done for one data set, found by looking at names only.
+class Conversion:
+    """One conversion. A converter begins it by looking at names only, the engine decides and does the rest.
 
     Attributes:
         read: reads one case; the survey's answer replaces it where there is a survey.
         channel_names: nnU-Net's key of that name; decides the normalisation.
         cases: labelled and unlabelled cases, in the order of their names.
+        survey: a question that all labelled cases answer together before the first one is converted: what looks at
+            one case, and what makes of every case's result the finding for the report and the reading that follows.
         left_out: cases or files that are not converted, and why.
-        notes: what a reader of the report should know.
-        problems: what is wrong with the source's layout.
+        notes: what the user and a reader of the report should know, one line each.
+        problems: what is wrong with the source, one line each, with the case, or "" where it is not one case's.
+        options: the user's, with the data set's own choices filled in.
+        labels: nnU-Net's key of that name.
+        mapping: the published value of each label value that changes.
+        split: which cases are trained on, validated and tested.
+        folder: the data set's in nnUNet_raw.
+        finding: the survey's.
+        resumed: how many cases an earlier, interrupted run had finished.
+        warnings: what the user should look at, one line each.
+        status: at the end ``converted``, ``already converted`` or ``dry run``.
     """
 
     card: DatasetCard
@@ -150,33 +145,25 @@ class Plan:
     read: ReadCase
     channel_names: Mapping[str, str] = field(default_factory=lambda: {"0": "CT"})
     cases: list[Case] = field(default_factory=list)
-    survey: Survey | None = None
+    survey: tuple[Work, Decide] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    options: Options = field(default_factory=Options)
+    labels: Mapping[str, int | list[int]] = field(default_factory=dict)
+    mapping: Mapping[int, int] = field(default_factory=dict)
+    split: Split = field(default_factory=Split)
+    folder: Path = field(default_factory=Path)
+    finding: dict[str, Any] = field(default_factory=dict)
+    resumed: int = 0
+    warnings: list[str] = field(default_factory=list)
+    status: str = ""
 
     def refuse(self, case: str, message: str) -> None:
         """Note what is wrong with a case, or with the source where ``case`` is empty."""
-        self.problems.append(Problem(case, message))
+        self.problems.append((case, advised(case, message) if case else message))
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a conversion did.
-
-    Attributes:
-        folder: the data set's folder in nnUNet_raw.
-        status: ``converted``, ``already converted`` or ``dry run``.
-        cases: number of published (or, in a dry run, checked) cases.
-        warnings, notes: what the user should look at, and know, one line each.
-        left_out: what was not converted, and why.
-        resumed: how many cases an earlier, interrupted run had finished.
-    """
-
-    folder: Path
-    status: str
-    cases: int
-    warnings: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    resumed: int = 0
+    @property
+    def labelled(self) -> list[Case]:
+        """The cases that have a label."""
+        return [case for case in self.cases if case.label is not None]

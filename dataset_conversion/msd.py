@@ -19,48 +19,48 @@ from nnunetv2_eccam.volumes.listing import similar_file
 
 from .cases import ENDING, header_warnings
 from .labels import check_declared
-from .model import Case, DatasetCard, Options, Plan, Scan
+from .model import Case, Conversion, DatasetCard, Options, Scan
 from .source_folder import check_source
 
-LICENCE = "CC BY-SA 4.0"
-REFERENCE = "http://medicaldecathlon.com"
-CITATION = (
-    "M. Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13, 4128 (2022), "
-    "https://doi.org/10.1038/s41467-022-30695-9",
-    "A. L. Simpson et al., A large annotated medical image dataset for the development and evaluation of "
-    "segmentation algorithms, arXiv:1902.09063 (2019)",
-)
+DECATHLON: dict[str, Any] = {
+    "reference": "http://medicaldecathlon.com",
+    "licence": "CC BY-SA 4.0",
+    "citation": (
+        "M. Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13, 4128 (2022), "
+        "https://doi.org/10.1038/s41467-022-30695-9",
+        "A. L. Simpson et al., A large annotated medical image dataset for the development and evaluation of "
+        "segmentation algorithms, arXiv:1902.09063 (2019)",
+    ),
+}
+"""What all tasks have in common."""
+
 EXPECTED = "imagesTr, labelsTr and dataset.json (for instance Task02_Heart)"
 
 TASKS = {
     "msd-heart": DatasetCard(
-        "MSD Task02_Heart",
-        2,
-        "Heart",
-        REFERENCE,
-        LICENCE,
-        CITATION,
-        {0: "background", 1: "left atrium"},
+        title="MSD Task02_Heart",
+        dataset_id=2,
+        name="Heart",
+        labels={0: "background", 1: "left atrium"},
         why_no_paper_split="the paper has no split for the Heart: it cross-validates its 20 cases in five folds, "
         "as nnU-Net does",
+        **DECATHLON,
     ),
     "msd-pancreas": DatasetCard(
-        "MSD Task07_Pancreas",
-        7,
-        "Pancreas",
-        REFERENCE,
-        LICENCE,
-        CITATION,
-        {0: "background", 1: "pancreas", 2: "cancer"},
+        title="MSD Task07_Pancreas",
+        dataset_id=7,
+        name="Pancreas",
+        labels={0: "background", 1: "pancreas", 2: "cancer"},
         default_labels="merged",
         organ="pancreas",
         soft_tissue=True,
         paper_counts={281: (236, 5, 40)},
+        **DECATHLON,
     ),
 }
 
 
-def plan_msd(source: Path, task: str | None, options: Options) -> Plan:
+def plan_msd(source: Path, task: str | None, options: Options) -> Conversion:
     """Plan the conversion of a task of the Decathlon.
 
     Args:
@@ -71,16 +71,11 @@ def plan_msd(source: Path, task: str | None, options: Options) -> Plan:
     Raises:
         UserError: it is another folder, or its ``dataset.json`` is not a Decathlon task's.
     """
-    folder = check_source(source, _looks_right, EXPECTED)
+    folder = check_source(source, ("imagesTr", "labelsTr", "dataset.json"), EXPECTED)
     declared, channel_names, content = _declared(folder / "dataset.json")
-    card = _known_card(folder, task, declared) or _unknown_card(folder, content, declared, options)
-    plan = Plan(card, folder, read_case, channel_names)
+    plan = Conversion(_card(folder, task, declared, content, options), folder, read_case, channel_names)
     _find_cases(plan, content)
     return plan
-
-
-def _looks_right(folder: Path) -> bool:
-    return all((folder / part).exists() for part in ("imagesTr", "labelsTr", "dataset.json"))
 
 
 def _declared(file: Path) -> tuple[dict[int, str], dict[str, str], dict[str, Any]]:
@@ -100,42 +95,37 @@ def _declared(file: Path) -> tuple[dict[int, str], dict[str, str], dict[str, Any
     return labels, modality, content
 
 
-def _known_card(folder: Path, task: str | None, declared: Mapping[int, str]) -> DatasetCard | None:
-    def foreground(labels: Mapping[int, str]) -> dict[int, str]:
-        return {value: name.strip().lower() for value, name in labels.items() if value != 0}
-
-    found = foreground(declared)
-    recognised = next((key for key, card in TASKS.items() if foreground(card.labels) == found), None)
-    if task is not None and recognised != task:
-        wanted = ", ".join(foreground(TASKS[task].labels).values())
+def _card(
+    folder: Path, task: str | None, declared: Mapping[int, str], content: Mapping[str, Any], options: Options
+) -> DatasetCard:  # fmt: skip
+    """Recognise a task by its labels; what is said of any other one stands in its folder's name and dataset.json."""
+    found = _foreground(declared)
+    recognised = next((key for key, card in TASKS.items() if _foreground(card.labels) == found), None)
+    if task not in (None, recognised):
+        wanted = ", ".join(_foreground(TASKS[task].labels))
         raise UserError(
             f"{folder} is not {TASKS[task].title}: its dataset.json has the label(s) "
-            f"{', '.join(found.values())}, not {wanted}; use {recognised or 'msd'} for this folder"
+            f"{', '.join(found)}, not {wanted}; use {recognised or 'msd'} for this folder"
         )
-    return replace(TASKS[recognised], labels=declared) if recognised else None
-
-
-def _unknown_card(
-    folder: Path, content: Mapping[str, Any], declared: Mapping[int, str], options: Options
-) -> DatasetCard:  # fmt: skip
+    if recognised:
+        return replace(TASKS[recognised], labels=declared)
     match = re.fullmatch(r"Task(\d+)_(.+)", folder.name)
     if match is None and (options.dataset_id is None or options.name is None):
         raise UserError(
             f"the folder's name {folder.name!r} is not TaskXX_Name, so it gives no id and name; "
             f"give both with --id and --name"
         )
-    return DatasetCard(
-        f"MSD {folder.name}",
-        int(match[1]) if match else 0,
-        match[2] if match else "",
-        str(content.get("reference") or REFERENCE),
-        str(content.get("licence") or content.get("license") or LICENCE),
-        CITATION,
-        declared,
-    )
+    number, name = (int(match[1]), match[2]) if match else (0, "")
+    own = {"reference": content.get("reference"), "licence": content.get("licence") or content.get("license")}
+    said = DECATHLON | {key: str(value) for key, value in own.items() if value}
+    return DatasetCard(f"MSD {folder.name}", number, name, labels=declared, **said)
 
 
-def _find_cases(plan: Plan, content: Mapping[str, Any]) -> None:
+def _foreground(labels: Mapping[int, str]) -> list[str]:
+    return [name.strip().lower() for value, name in sorted(labels.items()) if value]
+
+
+def _find_cases(plan: Conversion, content: Mapping[str, Any]) -> None:
     """Find the cases by the files, and hold what dataset.json lists against them."""
     parts = [plan.source / part for part in ("imagesTr", "labelsTr", "imagesTs")]
     images, labels, tests = (list_volumes(part, ENDING) if part.is_dir() else {} for part in parts)
@@ -155,7 +145,7 @@ def _find_cases(plan: Plan, content: Mapping[str, Any]) -> None:
     _compare_with_list(plan, content, {"training": {*images} | {*labels}, "test": {*tests}})
 
 
-def _compare_with_list(plan: Plan, content: Mapping[str, Any], found: Mapping[str, set[str]]) -> None:
+def _compare_with_list(plan: Conversion, content: Mapping[str, Any], found: Mapping[str, set[str]]) -> None:
     file = plan.source / "dataset.json"
     for key, cases in found.items():
         entries = content.get(key)

@@ -62,15 +62,13 @@ class Way(NamedTuple):
 
     def place(self, label: NDArray[Any]) -> NDArray[Any]:
         """Turn a label's array ``(i, j, k)`` to the image's ``(x, y, z)``; a view, nothing is copied."""
-        return self._flipped(label.transpose(1, 0, 2) if self.transpose else label)
+        turned = label.transpose(1, 0, 2) if self.transpose else label
+        return np.flip(turned, tuple(axis for axis, flip in enumerate(self[1:]) if flip))
 
     def undo(self, image: NDArray[Any]) -> NDArray[Any]:
         """Turn an image ``(x, y, z)`` to the label's ``(i, j, k)``; a view."""
-        flipped = self._flipped(image)
-        return flipped.transpose(1, 0, 2) if self.transpose else flipped
-
-    def _flipped(self, volume: NDArray[Any]) -> NDArray[Any]:
-        return np.flip(volume, tuple(axis for axis, flip in enumerate(self[1:]) if flip))
+        inverse = self._replace(flip_x=self.flip_y, flip_y=self.flip_x) if self.transpose else self
+        return inverse.place(image)
 
 
 WAYS = tuple(Way(*flags) for flags in itertools.product((False, True), repeat=4))
@@ -89,7 +87,7 @@ def way_scores(image: NDArray[Any], label: NDArray[Any]) -> dict[str, float]:
     mask = label != 0
     ends = bounding_box(mask)
     assert ends is not None
-    box = tuple(slice(max(first - 1, 0), last + 2) for first, last in ends)
+    box = tuple(slice(max(axis.start - 1, 0), axis.stop + 1) for axis in ends)
     mask = np.ascontiguousarray(mask[box])
     return {str(way): score_under(way.undo(image)[box], mask) for way in WAYS if way.undo(image).shape == label.shape}
 
@@ -122,9 +120,8 @@ def _edges_at_border(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> flo
     """Steps in HU across the border, beside those inside: 0.5 where the border means nothing, up to 1."""
     across, inside = [], []
     for axis in (0, 1):
-        steps = np.abs(np.diff(image, axis=axis))
+        steps = np.moveaxis(np.abs(np.diff(image, axis=axis)), axis, 0)
         first, second = np.moveaxis(mask, axis, 0)[:-1], np.moveaxis(mask, axis, 0)[1:]
-        steps = np.moveaxis(steps, axis, 0)
         across.append(steps[first != second])
         inside.append(steps[first & second])
     border, within = (float(np.concatenate(part).mean()) if sum(map(len, part)) else 0.0 for part in (across, inside))

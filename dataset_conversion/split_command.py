@@ -11,10 +11,9 @@ $nnUNet_preprocessed, where nnU-Net's trainer reads it. Give the command before 
 """
 
 import argparse
-import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nnunetv2_eccam.arguments import add_option, dataset_name
@@ -38,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file and say what is in it."""
-    folders = dataset_folders(arguments.dataset)
+    name = dataset_name(arguments.dataset, *FOLDERS)
+    folders = [Path(base, name) for variable in FOLDERS if (base := os.environ.get(variable))]
+    folders = [folder for folder in folders if folder.is_dir()]
     groups = groups_of(cases_of(folders), arguments.by)
     folds = grouped_folds(groups, arguments.n_splits, arguments.seed)
     for folder in folders:
@@ -48,29 +49,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def dataset_folders(dataset: str) -> list[Path]:
-    """Find a data set's folders in nnUNet_raw and nnUNet_preprocessed, those that are there."""
-    name = dataset_name(dataset, *FOLDERS)
-    folders = [Path(base, name) for base in map(os.environ.get, FOLDERS) if base]
-    return [folder for folder in folders if folder.is_dir()]
-
-
-def cases_of(folders: Iterable[Path]) -> list[str]:
+def cases_of(folders: Sequence[Path]) -> list[str]:
     """List a data set's training cases by its reference segmentations, raw or preprocessed.
 
     Raises:
         UserError: it has none.
     """
-    looked = []
     for folder in folders:
-        labels = folder / ("labelsTr" if (folder / "labelsTr").is_dir() else "gt_segmentations")
-        looked.append(str(labels))
-        if labels.is_dir():
-            content = read_json(folder / "dataset.json")
-            ending = content.get("file_ending") if isinstance(content, dict) else None
-            if cases := list(list_volumes(labels, ending)):
-                return cases
-    raise UserError(f"there are no training cases in {' or '.join(looked)}")
+        for labels in (folder / "labelsTr", folder / "gt_segmentations"):
+            if labels.is_dir():
+                content = read_json(folder / "dataset.json")
+                ending = content.get("file_ending") if isinstance(content, dict) else None
+                if cases := list(list_volumes(labels, ending)):
+                    return cases
+    raise UserError(f"there are no training cases (labelsTr, gt_segmentations) in {' or '.join(map(str, folders))}")
 
 
 def groups_of(cases: Iterable[str], pattern: str) -> dict[str, list[str]]:
@@ -116,17 +108,12 @@ def write_folds(file: Path, folds: Folds, overwrite: bool = False) -> str:
     Raises:
         UserError: it is there with other folds, and ``overwrite`` is False.
     """
-    if file.exists():
-        try:
-            present = json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            present = None
-        if present == folds:
+    if file.exists() and not overwrite:
+        if read_json(file) == folds:
             return f"unchanged: {file}"
-        if not overwrite:
-            raise UserError(
-                f"{file} is there and has other folds; models trained on these no longer fit if it changes. "
-                f"Replace it with --overwrite"
-            )
+        raise UserError(
+            f"{file} is there and has other folds; models trained on these no longer fit if it changes. "
+            f"Replace it with --overwrite"
+        )
     write_json(file, folds)
     return f"written: {file}"

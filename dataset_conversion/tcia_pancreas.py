@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.volumes import Volume, read_labels
+from nnunetv2_eccam.volumes import read_labels
 from nnunetv2_eccam.volumes.volume import by
 
 from .cases import check_label
-from .dicom_series import Series, is_dicom, patient_of, read_series
-from .model import Case, DatasetCard, Plan, ReadCase, Scan, Survey
+from .dicom_series import is_dicom, patient_of, read_series
+from .model import Case, Conversion, DatasetCard, ReadCase, Scan
 from .orientation_evidence import Way, decide_way, way_scores
 from .source_folder import check_source
 
@@ -51,7 +51,7 @@ PATIENT = re.compile(r"PANCREAS_?(\d{1,4})", re.IGNORECASE)
 LABEL_FILE = re.compile(r"label(\d{4})\.nii(\.gz)?", re.IGNORECASE)
 
 
-def plan_tcia_pancreas(source: Path) -> Plan:
+def plan_tcia_pancreas(source: Path) -> Conversion:
     """Plan the conversion of TCIA Pancreas-CT.
 
     Args:
@@ -62,22 +62,13 @@ def plan_tcia_pancreas(source: Path) -> Plan:
     """
     images, label_files, ignored = _found(source)
     if not (images and label_files):
-        check_source(source, _looks_right, EXPECTED)
-    survey = Survey("orientation", measure_case, _decide)
-    plan = Plan(CARD, source.resolve(), partial(read_case, ways={}), survey=survey)
+        check_source(source, ("*/PANCREAS_*", "*/label*.nii*"), EXPECTED)
+    plan = Conversion(CARD, source.resolve(), partial(read_case, ways={}), survey=(measure_case, _decide))
     if ignored:
         count = len(ignored)
         plan.notes.append(f"{count} files beside the slices are not DICOM and were passed over, such as {ignored[0]}")
     _pair(plan, images, label_files)
     return plan
-
-
-def _looks_right(folder: Path) -> bool:
-    """Look at the upper levels only: this is asked of the neighbours of a wrong folder, too."""
-    patients = any(PATIENT.fullmatch(path.name) for depth in ("", "*/", "*/*/") for path in folder.glob(depth + "*_*"))
-    return patients and any(
-        LABEL_FILE.fullmatch(path.name) for depth in ("", "*/", "*/*/") for path in folder.glob(depth + "label*")
-    )
 
 
 def _found(source: Path) -> tuple[dict[int, list[Path]], dict[int, list[Path]], list[str]]:
@@ -105,11 +96,15 @@ def _number(place: Path, example: Path) -> int:
     for part in reversed(place.parts):
         if match := PATIENT.fullmatch(part):
             return int(match[1])
-    match = PATIENT.fullmatch(patient_of(example))
+    return _patient(example)
+
+
+def _patient(file: Path) -> int:
+    match = PATIENT.fullmatch(patient_of(file))
     return int(match[1]) if match else 0
 
 
-def _pair(plan: Plan, images: Mapping[int, list[Path]], labels: Mapping[int, list[Path]]) -> None:
+def _pair(plan: Conversion, images: Mapping[int, list[Path]], labels: Mapping[int, list[Path]]) -> None:
     for number in sorted({*images, *labels}):
         case, label_name = f"PANCREAS_{number:04d}", f"label{number:04d}.nii.gz"
         files = labels.get(number, [])
@@ -127,6 +122,8 @@ def _pair(plan: Plan, images: Mapping[int, list[Path]], labels: Mapping[int, lis
         elif files[0].name != label_name:
             remedy = f"gzip {files[0].name}" if files[0].name.endswith(".nii") else f"rename it to {label_name}"
             plan.refuse(case, f"{files[0]} is there, but {label_name} is expected, compressed by gzip: {remedy}")
+        elif (patient := _patient(images[number][0])) not in (0, number):
+            plan.refuse(case, f"{images[number][0].parent} has files of PANCREAS_{patient:04d}; move them away")
         else:
             plan.cases.append(Case(case, tuple(images[number]), files[0]))
 
@@ -137,33 +134,22 @@ def measure_case(case: Case) -> dict[str, Any]:
     Raises:
         UserError: the series or the label is damaged, or they have different sizes.
     """
-    series, label = _read(case)
-    scores = way_scores(series.volume.voxels, label.voxels)
+    assert case.label is not None
+    image, descending, _ = read_series(case.case, case.images)
+    label = read_labels(case.label)
+    check_label(case.label, label.voxels, CARD.labels)
+    scores = way_scores(image.voxels, label.voxels)
     if not scores:
         raise UserError(
-            f"{case.case}: {case.label} has {by(label.shape)} voxels, its series {by(series.volume.shape)}; complete "
+            f"{case.case}: {case.label} has {by(label.shape)} voxels, its series {by(image.shape)}; complete "
             f"the download"
         )
-    return {"scores": scores, "descending": series.descending}
+    return {"scores": scores, "descending": descending}
 
 
 def _decide(measured: Mapping[str, dict[str, Any]]) -> tuple[dict[str, Any], ReadCase]:
     finding, ways = decide_way(measured)
     return finding, partial(read_case, ways=ways)
-
-
-def _read(case: Case) -> tuple[Series, Volume]:
-    assert case.label is not None
-    series = read_series(case.case, case.images)
-    match = PATIENT.fullmatch(series.patient)
-    if match and int(match[1]) != int(case.case[-4:]):
-        raise UserError(
-            f"{case.case}: the files in {case.images[0].parent} are of {series.patient}; move them to "
-            f"that patient's folder"
-        )
-    label = read_labels(case.label)
-    check_label(case.label, label.voxels, CARD.labels)
-    return series, label
 
 
 def read_case(case: Case, ways: Mapping[str, Way]) -> Scan:
@@ -172,9 +158,9 @@ def read_case(case: Case, ways: Mapping[str, Way]) -> Scan:
     Raises:
         UserError: a file is damaged or the case is wrong.
     """
-    series, label = _read(case)
-    way = ways[case.case]
-    image, warnings = series.volume, [*series.warnings]
+    assert case.label is not None
+    image, _, warnings = read_series(case.case, case.images)
+    label, way = read_labels(case.label), ways[case.case]
     given = [float(length) for length in label.header.get_zooms()[:3]]
     if not np.allclose(sorted(given), sorted(image.spacing), rtol=0.02):
         warnings.append(

@@ -6,16 +6,15 @@ is built with ``is_ddp``, and the network is wrapped, without ``find_unused_para
 itself above all, is the trainer's.
 """
 
-import itertools
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -40,17 +39,14 @@ class Processes:
 
     def __init__(self, rank: int, folder: Path, base: Path, dataset: int) -> None:
         self.rank, self.folder, self.base, self.dataset = rank, folder, base, dataset
-        self._meetings = itertools.count()
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Join: inside, they are a group. Trainers are made outside, where nnU-Net takes them for single ones."""
-        meeting = (self.folder / f"meeting_{next(self._meetings)}").as_uri()
-        dist.init_process_group("gloo", meeting, timedelta(seconds=30), world_size=PROCESSES, rank=self.rank)
-        try:
-            yield
-        finally:
-            dist.destroy_process_group()
+    def trainer_of(self, trainer_class: type, **more: Any) -> Any:
+        """A trainer as for one process: its constructor would ask for CUDA where it sees several."""
+        torch.manual_seed(7)
+        with mock.patch.object(dist, "is_initialized", return_value=False):
+            trainer = make_trainer(trainer_class, self.base, self.dataset, **more)
+        trainer.initialize()
+        return trainer
 
     def mine(self, batch: dict[str, Any]) -> dict[str, Any]:
         """This process's share of a batch."""
@@ -62,12 +58,8 @@ class Processes:
 def small_trainer(name: str, processes: Processes, batch_dice: bool = True) -> Any:
     """A trainer as for one process, always with the same weights; with instance norm, since that of a batch over
     several processes is torch's own, which needs CUDA."""
-    torch.manual_seed(7)
     switches = {"norm_op": "torch.nn.InstanceNorm2d"}
-    trainer = make_trainer(getattr(trainers, name), processes.base, processes.dataset, switches=switches)
-    trainer.configuration_manager.configuration["batch_dice"] = batch_dice
-    trainer.initialize()
-    return trainer
+    return processes.trainer_of(getattr(trainers, name), switches=switches, batch_dice=batch_dice)
 
 
 def share_the_batch(trainer: Any, rank: int) -> None:
@@ -119,11 +111,10 @@ def gradients_are_those_of_one_process(name: str, batch_dice: bool, processes: P
     if alone.loss.supervision == "dice_ce_all":
         alone.loss.lowest_weight = 1e-6  # several processes' weight of the lowest output
     expected = two_steps(alone, batch)
-    with processes.together():
-        share_the_batch(several, processes.rank)
-        assert several.loss.terms.soft_dice.ddp
-        assert several.loss.terms.soft_dice.batch_dice == batch_dice
-        found = two_steps(several, processes.mine(batch))
+    share_the_batch(several, processes.rank)
+    assert several.loss.terms.soft_dice.ddp
+    assert several.loss.terms.soft_dice.batch_dice == batch_dice
+    found = two_steps(several, processes.mine(batch))
     names = {name for name, _ in alone.network.named_parameters()}
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys() == names
@@ -145,14 +136,11 @@ class WithoutDeepSupervision(trainers.nnUNetTrainerECCaM):
 
 def a_subclass_may_switch_deep_supervision_off(processes: Processes) -> None:
     """torch raises at the second step where a weight that wants a gradient had none in the first."""
-    torch.manual_seed(7)
-    trainer = make_trainer(WithoutDeepSupervision, processes.base, processes.dataset)
-    trainer.initialize()
+    trainer = processes.trainer_of(WithoutDeepSupervision)
     network, batch = trainer.network, whole_batch(trainer)
     batch["data"] = batch["data"].float()
-    with processes.together():
-        share_the_batch(trainer, processes.rank)
-        two_steps(trainer, processes.mine(batch))
+    share_the_batch(trainer, processes.rank)
+    two_steps(trainer, processes.mine(batch))
     n_heads = len(network.decoder.seg_layers)
     untrained = {name for name, p in network.named_parameters() if p.grad is None}
     expected = {f"decoder.seg_layers.{level}.{part}" for level in range(n_heads - 1) for part in ("weight", "bias")}
@@ -166,12 +154,11 @@ def a_compiled_network_needs_no_weight_for_the_lowest_output(processes: Processe
     trainer.network = torch.compile(network, backend="aot_eager")
     batch = whole_batch(trainer)
     batch["data"] = batch["data"].float()
-    with processes.together():
-        share_the_batch(trainer, processes.rank)
-        trainer.loss.lowest_weight = 0.0  # as it is built where nnU-Net compiles
-        trainer.set_deep_supervision_enabled(True)
-        for _ in range(2):
-            trainer.train_step(processes.mine(batch))
+    share_the_batch(trainer, processes.rank)
+    trainer.loss.lowest_weight = 0.0  # as it is built where nnU-Net compiles
+    trainer.set_deep_supervision_enabled(True)
+    for _ in range(2):
+        trainer.train_step(processes.mine(batch))
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
@@ -180,13 +167,12 @@ def the_best_epoch_is_read_once_it_is_written(processes: Processes) -> None:
     trainer = small_trainer(PAPER, processes)
     network = trainer.network
     trainer.output_folder = str(processes.folder)
-    with processes.together():
-        share_the_batch(trainer, processes.rank)
-        if processes.rank == 0:
-            time.sleep(0.5)
-            weights = {name: torch.full_like(value, 2) for name, value in network.state_dict().items()}
-            torch.save({"network_weights": weights}, processes.folder / "checkpoint_best.pth")
-        trainer._load_best_weights()
+    share_the_batch(trainer, processes.rank)
+    if processes.rank == 0:
+        time.sleep(0.5)
+        weights = {name: torch.full_like(value, 2) for name, value in network.state_dict().items()}
+        torch.save({"network_weights": weights}, processes.folder / "checkpoint_best.pth")
+    trainer._load_best_weights()
     assert all(bool((value == 2).all()) for value in network.state_dict().values())
 
 
@@ -204,6 +190,8 @@ def run_checks(rank: int, folder: Path, base: Path, dataset: int) -> None:
     """Run all checks in one of the processes, and write each check's error, or nothing."""
     torch.set_num_threads(1)
     os.environ["MASTER_ADDR"] = "127.0.0.1"
+    meeting = (folder / "meeting").as_uri()
+    dist.init_process_group("gloo", meeting, timedelta(seconds=30), world_size=PROCESSES, rank=rank)
     processes = Processes(rank, folder, base, dataset)
     found = {}
     for name, check in CHECKS.items():

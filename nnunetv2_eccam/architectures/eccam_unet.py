@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
@@ -177,8 +176,8 @@ class ECCaMUNet(PadsToMultiple):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """Initialise a module as nnU-Net does: He, for a leaky ReLU of slope 0.01. For ``network.apply``."""
-        InitWeights_He(1e-2)(module)
+        """Initialise a module as nnU-Net does, and what is ours as its form asks."""
+        PadsToMultiple.initialize(module)
         if isinstance(module, EnhancedConvolution):  # after its convolutions, which ``apply`` comes to first
             module.begin()
         if isinstance(module, (BasicBlockD, BottleneckD)):

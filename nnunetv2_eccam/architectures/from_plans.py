@@ -5,8 +5,6 @@ import pydoc
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-
 from nnunetv2_eccam.architectures.compared.network import BackboneNetwork
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet, stages_with_attention
 from nnunetv2_eccam.architectures.origin import Origin, plain
@@ -44,12 +42,8 @@ OF_BLOCKS = frozenset(
 )
 """Of these, what only a residual encoder has."""
 
-KNOWN = {
-    "PlainConvUNet": frozenset(_arguments_of(PlainConvUNet)),
-    # nnU-Net's class does not hand the encoder's last arguments on yet.
-    "ResidualEncoderUNet": frozenset(_arguments_of(ResidualEncoderUNet)) | OF_BLOCKS,
-}
-"""nnU-Net's networks whose plans can be followed, and their arguments."""
+KNOWN = ("PlainConvUNet", "ResidualEncoderUNet")
+"""nnU-Net's networks whose plans can be followed."""
 
 PER_STAGE = ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage", "n_blocks_per_stage")
 
@@ -79,37 +73,19 @@ def network_arguments(
     Raises:
         UserError: a network or an argument that this package does not know.
     """
-    arguments = dict(architecture["arch_kwargs"])
-    if architecture["network_class_name"] != CLASS_NAME:
-        arguments = cut_to_depth(architecture, max_stages)
-    arguments.update(switches or {})
+    is_ours = architecture["network_class_name"] == CLASS_NAME
+    arguments = {**cut_to_depth(architecture, None if is_ours else max_stages), **(switches or {})}
     if unknown := sorted(set(arguments) - SWITCHES):
         raise UserError(
-            f"the plans give the network {', '.join(unknown)}, which EC-CaM-UNet does not know; "
+            f"the plans or the trainer give the network {', '.join(unknown)}, which this package does not know; "
             f"it knows {', '.join(sorted(SWITCHES))}"
         )
     arguments["dilations"] = _dilations(arguments, patch_size)
     return arguments
 
 
-def kind_of(architecture: Mapping[str, Any]) -> str:
-    """Name the network of an architecture entry: ``ECCaMUNet``, ``PlainConvUNet`` or ``ResidualEncoderUNet``.
-
-    Raises:
-        UserError: another network.
-    """
-    path = str(architecture["network_class_name"])
-    kind = path.rpartition(".")[2]
-    if path != CLASS_NAME and kind not in KNOWN:
-        raise UserError(
-            f"the plans' network is {path}, which this package cannot follow; it knows {', '.join(KNOWN)} and its own "
-            f"{CLASS_NAME}. Plan with nnUNetPlannerResEncM or nnU-Net's default planner"
-        )
-    return kind
-
-
 def cut_to_depth(architecture: Mapping[str, Any], max_stages: int | None = None) -> dict[str, Any]:
-    """Keep the first stages of a network of nnU-Net's.
+    """Keep the first stages of a network.
 
     Args:
         architecture: the ``architecture`` entry.
@@ -119,14 +95,13 @@ def cut_to_depth(architecture: Mapping[str, Any], max_stages: int | None = None)
         its arguments, as :class:`ECCaMUNet` takes them.
 
     Raises:
-        UserError: another network, or an argument that it does not have.
+        UserError: it is neither this package's network nor one of :data:`KNOWN`.
     """
-    kind, arguments = kind_of(architecture), dict(architecture["arch_kwargs"])
-    known = KNOWN.get(kind, SWITCHES)
-    if unknown := sorted(set(arguments) - known):
+    path, arguments = str(architecture["network_class_name"]), dict(architecture["arch_kwargs"])
+    if path != CLASS_NAME and path.rpartition(".")[2] not in KNOWN:
         raise UserError(
-            f"the plans give {kind} {', '.join(unknown)}, which this package does not know; it knows "
-            f"{', '.join(sorted(known))}"
+            f"the plans' network is {path}, which this package cannot follow; it knows {', '.join(KNOWN)} and its own "
+            f"{CLASS_NAME}. Plan with nnUNetPlannerResEncM or nnU-Net's default planner"
         )
     if arguments.get("n_blocks_per_stage") is not None:
         arguments["n_conv_per_stage"] = None
@@ -161,7 +136,8 @@ def not_followed(architecture: Mapping[str, Any], network: str, max_stages: int 
             said.append(
                 f"the plan's residual blocks ({blocks} a stage): it has {CONVS_IN_PLACE_OF_BLOCKS} convolutions a stage"
             )
-    if kind_of(architecture) in KNOWN and max_stages is not None and arguments["n_stages"] > max_stages:
+    is_ours = architecture["network_class_name"] == CLASS_NAME
+    if not is_ours and max_stages is not None and arguments["n_stages"] > max_stages:
         said.append(f"the plan's {arguments['n_stages']} stages: it has {max_stages}, as the paper has")
     return f"it does not follow {'; nor '.join(said)}" if said else None
 
@@ -215,8 +191,8 @@ def build_network(
         deep_supervision: whether all side outputs are given, of a network that has them. The heads exist either way,
             so that weights trained with it load into a network built without it, as nnU-Net does for prediction.
         switches: see :func:`network_arguments`.
-        network: dotted path of the network's class, ``ECCaMUNet`` or a ``ComparedNetwork``, which is built
-            from what the arguments say of a U-Net's stages.
+        network: dotted path of the network's class, ``ECCaMUNet`` or a compared network, which is built from what
+            the arguments say of a U-Net's stages.
         max_stages: see :func:`network_arguments`.
 
     Raises:

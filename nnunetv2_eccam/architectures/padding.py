@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from torch import Tensor
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.origin import KnowsItsOrigin
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
@@ -41,6 +42,11 @@ class PadsToMultiple(KnowsItsOrigin, ABC):
     def divisors(self) -> list[int]:
         """What each axis is padded to a multiple of: what the plan's strides divide it by."""
         return self.plan.divisors
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """Initialise a convolution as nnU-Net does: the same for all systems (IV.C). For ``network.apply``."""
+        InitWeights_He(1e-2)(module)
 
     @abstractmethod
     def segment(self, image: Tensor) -> Tensor | list[Tensor]:

@@ -44,7 +44,8 @@ class UNetPlan:
 
     Raises:
         ValueError: a list that has not one entry per stage or axis, an unknown ``downsampling`` or block, a
-            ``BottleneckD`` without its widths, or both or neither of convolutions and blocks.
+            ``BottleneckD`` without its widths, both or neither of convolutions and blocks, or blocks and
+            ``nonlin_first``.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class UNetPlan:
         self.residual: dict[str, Any] | None = None
         if n_blocks_per_stage is None:
             return
+        if self.ops.nonlin_first:
+            raise ValueError("residual blocks have their norm first: nonlin_first is for plain convolutions")
         block = BasicBlockD if block is None else block
         if block not in (BasicBlockD, BottleneckD):
             raise ValueError(f"block must be BasicBlockD or BottleneckD, got {getattr(block, '__name__', block)}")

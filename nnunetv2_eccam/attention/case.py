@@ -7,9 +7,8 @@ to what is not zero, and resamples. Here each step is undone, last first, as nnU
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,43 +24,18 @@ AS_STORED = np.array([[0, 1], [1, 1], [2, 1]], float)
 """nibabel's notation of an orientation: for each axis of the file the reader's axis, and 1 or -1 for its direction."""
 
 
-@dataclass(frozen=True)
-class PreparedCase:
-    """A case as the network is given it, and the way back to the voxels of its file.
+class PreparedCase(NamedTuple):
+    """A case as the network is given it, and what the way back to its file's voxels needs.
 
     Attributes:
         data: ``(C, *grid)``, three axes, preprocessed by nnU-Net.
         properties: what nnU-Net's preprocessing noted: shapes, crop and spacing.
         turns: from the file's axes to the reader's, both (x, y, z), as :data:`AS_STORED`.
-        transpose: for each axis of the network's grid, the reader's, (z, y, x).
-        spacing: mm of the network's grid, along its axes.
-        resample: nnU-Net's function for logits: maps (K, *grid), new shape, spacing, new spacing.
     """
 
     data: Tensor
     properties: dict[str, Any]
     turns: npt.NDArray[np.float64]
-    transpose: tuple[int, ...]
-    spacing: tuple[float, ...]
-    resample: Callable[..., Any]
-
-    def restore(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Bring maps, (K, *grid), to the file's voxels.
-
-        Returns:
-            ``(K, x, y, z)``; zero outside of what nnU-Net cropped to.
-        """
-        from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
-
-        noted = self.properties
-        size, before = noted["shape_after_cropping_and_before_resampling"], noted["shape_before_cropping"]
-        spacing = [noted["spacing"][axis] for axis in self.transpose]
-        resampled = np.asarray(self.resample(torch.from_numpy(maps), size, self.spacing, spacing))
-        whole = np.zeros((len(maps), *before), np.float32)
-        whole = insert_crop_into_image(whole, resampled, noted["bbox_used_for_cropping"])
-        readers = whole.transpose(0, *(int(axis) + 1 for axis in np.argsort(self.transpose)))
-        back = ornt_transform(AS_STORED, self.turns)
-        return np.stack([apply_orientation(each.T, back) for each in readers])
 
 
 class TrainedModel:
@@ -164,13 +138,28 @@ class TrainedModel:
         data, _, properties = manager.preprocessor_class(verbose=False).run_case_npy(
             array, None, {"spacing": turned[0].nnunet_spacing}, plans, manager, self._predictor.dataset_json
         )
-        transpose = tuple(plans.transpose_forward)
+        return PreparedCase(torch.from_numpy(data), properties, self._turns(images[0]))
+
+    def restore(self, case: PreparedCase, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Bring maps of a case, (K, *grid), to the voxels of its file.
+
+        Returns:
+            ``(K, x, y, z)``; zero outside of what nnU-Net cropped to.
+        """
+        from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+
+        noted, manager = case.properties, self._predictor.configuration_manager
+        transpose = self._predictor.plans_manager.transpose_forward
+        size, before = noted["shape_after_cropping_and_before_resampling"], noted["shape_before_cropping"]
+        spacing = [noted["spacing"][axis] for axis in transpose]
         # A 2D configuration leaves the distance of the slices as it is.
-        between = [properties["spacing"][axis] for axis in transpose[: 3 - len(manager.spacing)]]
-        return PreparedCase(
-            torch.from_numpy(data), properties, self._turns(images[0]), transpose, (*between, *manager.spacing),
-            manager.resampling_fn_probabilities,
-        )  # fmt: skip
+        of_grid = (*spacing[: 3 - len(manager.spacing)], *manager.spacing)
+        resampled = manager.resampling_fn_probabilities(torch.from_numpy(maps), size, of_grid, spacing)
+        whole = np.zeros((len(maps), *before), np.float32)
+        whole = insert_crop_into_image(whole, np.asarray(resampled), noted["bbox_used_for_cropping"])
+        readers = whole.transpose(0, *(int(axis) + 1 for axis in np.argsort(transpose)))
+        back = ornt_transform(AS_STORED, case.turns)
+        return np.stack([apply_orientation(each.T, back) for each in readers])
 
     def padded(self, data: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
         """Pad ``(C, *grid)`` to a tile's size at least, as nnU-Net does, and give where the data is in it."""
@@ -179,7 +168,7 @@ class TrainedModel:
         padded, inner = pad_nd_image(data, self.patch_size, "constant", {"value": 0}, True, None)
         return padded, tuple(inner[1:])
 
-    def tiles(self, data: Tensor, title: str = "") -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+    def tiles(self, data: Tensor) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
         """Go through padded data, ``(C, *grid)``, by nnU-Net's sliding window.
 
         Yields:
@@ -189,14 +178,14 @@ class TrainedModel:
         from tqdm import tqdm
 
         places = self._predictor._internal_get_sliding_window_slicers(tuple(data.shape[1:]))
-        for place in tqdm(places, desc=title, unit="tile", disable=None if self.progress else True):
+        for place in tqdm(places, desc=self.title, unit="tile", disable=None if self.progress else True):
             yield place, data[place].unsqueeze(0).to(self.device)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Run the network in nnU-Net's precision: half on CUDA, single elsewhere."""
         return torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext()
 
-    def merged(self, data: Tensor, read: Callable[[Tensor], Tensor], title: str = "") -> npt.NDArray[np.float32]:
+    def merged(self, data: Tensor, read: Callable[[Tensor], Tensor]) -> npt.NDArray[np.float32]:
         """Read maps tile by tile, and merge tiles as nnU-Net merges logits: by a mean with Gaussian weights.
 
         nnU-Net adds logits up in half precision; maps differ by more than that holds, so here it is single.
@@ -204,7 +193,6 @@ class TrainedModel:
         Args:
             data: ``(C, *grid)``.
             read: gives maps of a tile, ``(1, K, *tile)``.
-            title: of the progress bar.
 
         Returns:
             ``(K, *grid)``.
@@ -214,7 +202,7 @@ class TrainedModel:
         padded, inner = self.padded(data)
         weight = compute_gaussian(tuple(self.patch_size), 1.0 / 8, 10, device=torch.device("cpu")).float()
         sums, weights = torch.zeros(0), torch.zeros(padded.shape[1:])
-        for place, tile in self.tiles(padded, title):
+        for place, tile in self.tiles(padded):
             with self.precision():
                 maps = read(tile)[0].float().cpu()
             if not len(sums):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.compared.ce_net import ResidualMultiKernelPooling
-from nnunetv2_eccam.attention.geometry import NetworkMaps, is_map
-from nnunetv2_eccam.attention.hooks import Call, hooked, layer_named
+from nnunetv2_eccam.attention.network import Call, NetworkMaps, hooked, is_map, layer_named
 from nnunetv2_eccam.attention.sources import sources_of
 from nnunetv2_eccam.blocks.coag_musfu import CoAGMuSFu
 from nnunetv2_eccam.errors import UserError

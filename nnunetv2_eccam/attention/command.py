@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-step_size", type=float, default=0.5, help="of the sliding window (default: 0.5)")
     add_option(group, "-device")
     group.add_argument("--disable_progress_bar", dest="progress", action="store_false", help="show no progress bar")
-    add("--map", dest="maps", nargs="+", metavar="NAME", help="only these maps: CoA, SC, CC, SE, CBAM, gate, position\n"
+    add("--map", dest="maps", nargs="+", metavar="NAME", help="only these maps: CoA, SC, CC, SE, CBAM, gate, position "
         "(default: all; of several systems, the first of each)")  # fmt: skip
     add("--label", metavar="NAME", help="cam: a label of dataset.json (default: the first)")
     add("--layer", metavar="NAME",
@@ -49,17 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the picture").add_argument
     add("--reference", type=Path, metavar="FILE", help="the true mask: a column of its own, and outlined")
     add("--slices", metavar="N,N",
-        help="slices, counted from 0, as 12,40 (default: where the reference is largest, or evenly\n"
-        "spread)")  # fmt: skip
+        help="slices, counted from 0, as 12,40 (default: where the reference is largest, or "
+        "evenly spread)")  # fmt: skip
     add("--rows", type=int, default=3, metavar="N", help="how many slices, unless they are numbered (default: 3)")
     add("--channel", type=int, metavar="N", help="channel that is drawn (default: 0, of photographs their colours)")
     add("--scale", choices=("slice", "case"), default="slice",
-        help="what has its own range from blue to red: each picture, or each column (default:\n"
-        "slice)")  # fmt: skip
+        help="what has its own range from blue to red: each picture, or each column (default: slice)")  # fmt: skip
     add("--format", choices=("png", "svg", "pdf"), default="png", help="of the picture (default: png)")
-    add_look(add, "a 2D model's own; of a 3D one, across the\nlargest voxels")
-    # The help's own line breaks hold, as in the description.
-    parser.formatter_class = argparse.RawTextHelpFormatter
+    add_look(add, "a 2D model's own; of a 3D one, across the largest voxels")
 
 
 def run(arguments: argparse.Namespace) -> int:

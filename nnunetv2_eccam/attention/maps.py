@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from nnunetv2_eccam.attention.case import PreparedCase, TrainedModel
 from nnunetv2_eccam.attention.class_activation import class_activation, deepest_layer
-from nnunetv2_eccam.attention.geometry import NetworkMaps
-from nnunetv2_eccam.attention.hooks import layer_named, record
+from nnunetv2_eccam.attention.network import NetworkMaps, layer_named, record
 from nnunetv2_eccam.attention.sources import STRENGTH, Found, find_attention, find_sources
 from nnunetv2_eccam.errors import UserError
 
@@ -35,7 +34,7 @@ class AttentionVolume(NamedTuple):
 
 def attention_volumes(
     model: TrainedModel, case: PreparedCase, what: str, maps: Sequence[str] | None = None,
-    label: str | None = None, layer: str | None = None, title: str = "",
+    label: str | None = None, layer: str | None = None,
 ) -> list[AttentionVolume]:  # fmt: skip
     """Show what a network attends to.
 
@@ -48,7 +47,6 @@ def attention_volumes(
         label: ``cam``: its name in ``dataset.json``; None: the first one.
         layer: by its dotted name: ``spatial``: only the attention in it; else this layer. None: for ``activation`` the
             attention, for ``cam`` the layer with the deepest map.
-        title: of the progress bar.
 
     Raises:
         UserError: the network has nothing of what is asked for.
@@ -69,12 +67,12 @@ def attention_volumes(
         def read(tile: Tensor) -> Tensor:
             return tile_maps(network, tile, found, known)
 
-    volumes = case.restore(model.merged(case.data, read, title))
+    volumes = model.restore(case, model.merged(case.data, read))
     return [AttentionVolume(*each, voxels) for each, voxels in zip(meanings.items(), volumes, strict=True)]
 
 
 def channel_weights(
-    model: TrainedModel, case: PreparedCase, maps: Sequence[str] | None = None, title: str = ""
+    model: TrainedModel, case: PreparedCase, maps: Sequence[str] | None = None
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Show how a network weights its channels: CC, SE, CBAM.
 
@@ -87,7 +85,7 @@ def channel_weights(
     """
     found = find_maps(model, "channels", maps)
     reads = [(module, source.read) for _, module, source in found]
-    tiles = model.tiles(model.padded(case.data)[0], title)
+    tiles = model.tiles(model.padded(case.data)[0])
     with model.precision():
         weights = [[each[0].float().cpu() for each in record(model.network, tile, reads)] for _, tile in tiles]
     return {each.path: torch.stack([tile[index] for tile in weights]).numpy() for index, each in enumerate(found)}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from nnunetv2_eccam.overlay import colours
-from nnunetv2_eccam.overlay.page import LEGEND, PAGE_WIDTH_MM, new_page, outline, show, write_above
+from nnunetv2_eccam.overlay.page import LEGEND, PAGE_WIDTH_MM, Page, outline, show, write_above
 from nnunetv2_eccam.overlay.rows import Labels, area_scores, choose_slices
 from nnunetv2_eccam.overlay.view import View
 from nnunetv2_eccam.overlay.window import shown_voxels
@@ -34,9 +33,12 @@ CENTRAL = 0.8
 """Share of the slices among which some are chosen evenly, where nothing says which are of interest."""
 
 
-@dataclass
 class HeatRows:
     """Slices of one case, turned for display: (slices, rows, columns) from the top left.
+
+    They are those of the ``numbers`` along the file's axis, from 0; else ``count`` of them, where the reference is
+    largest, or evenly spread. Channel, window and ``is_ct`` are as
+    :func:`~nnunetv2_eccam.overlay.window.shown_voxels` takes them.
 
     Attributes:
         view: how they are looked at.
@@ -47,50 +49,36 @@ class HeatRows:
         seen: where the image is not empty; the colours' range is taken there.
         heat: the slices of each map, by the column's title.
         meanings: what the values of each column say, by its title.
+
+    Raises:
+        UserError: there is no such slice or channel.
     """
 
-    view: View
-    window: str
-    indices: list[int]
-    image: npt.NDArray[np.float32]
-    reference: Labels | None
-    seen: npt.NDArray[np.bool_]
-    heat: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    meanings: dict[str, str] = field(default_factory=dict)
+    def __init__(
+        self, image: Volume, view: View, channel: int | None = None, window: Sequence[str] | None = None,
+        is_ct: bool = False, reference: Volume | None = None, numbers: Sequence[int] | None = None, count: int = 3,
+    ) -> None:  # fmt: skip
+        voxels, grey, self.window = shown_voxels(image, channel, window, is_ct)
+        stack = None if reference is None else view.stack(reference.voxels)
+        if numbers is not None:
+            self.indices = view.indices(numbers)
+        elif stack is not None and stack.any():
+            self.indices = choose_slices(area_scores(stack, []), count)
+        else:
+            last = view.slices - 1
+            ends = ((1 - CENTRAL) / 2, (1 + CENTRAL) / 2) if count > 1 else (0.5, 0.5)
+            self.indices = sorted({round(last * float(at)) for at in np.linspace(*ends, count)})
+        shown = view.stack(voxels)[self.indices]
+        self.view, self.image = view, grey.scaled(shown)
+        self.seen: npt.NDArray[np.bool_] = np.asarray(shown.any(-1) if shown.ndim == 4 else shown != 0)
+        self.reference: Labels | None = None if stack is None else stack[self.indices].copy()
+        self.heat: dict[str, npt.NDArray[np.float32]] = {}
+        self.meanings: dict[str, str] = {}
 
     def add(self, title: str, meaning: str, voxels: npt.NDArray[np.float32]) -> None:
         """Keep the slices of a map, (x, y, z) in the file's voxels, as a column."""
         self.heat[title] = self.view.stack(voxels)[self.indices].copy()
         self.meanings[title] = meaning
-
-
-def rows_of_image(
-    image: Volume, view: View, channel: int | None = None, window: Sequence[str] | None = None, is_ct: bool = False,
-    reference: Volume | None = None, numbers: Sequence[int] | None = None, count: int = 3,
-) -> HeatRows:  # fmt: skip
-    """Choose the slices that are drawn and cut them out.
-
-    They are those of the ``numbers`` along the file's axis, from 0; else ``count`` of them, where the reference is
-    largest, or evenly spread. Channel, window and ``is_ct`` are as
-    :func:`~nnunetv2_eccam.overlay.window.shown_voxels` takes them.
-
-    Raises:
-        UserError: there is no such slice or channel.
-    """
-    voxels, grey, description = shown_voxels(image, channel, window, is_ct)
-    stack = None if reference is None else view.stack(reference.voxels)
-    if numbers is not None:
-        indices = view.indices(numbers)
-    elif stack is not None and stack.any():
-        indices = choose_slices(area_scores(stack, []), count)
-    else:
-        last = view.slices - 1
-        ends = ((1 - CENTRAL) / 2, (1 + CENTRAL) / 2) if count > 1 else (0.5, 0.5)
-        indices = sorted({round(last * float(at)) for at in np.linspace(*ends, count)})
-    shown = view.stack(voxels)[indices]
-    seen = shown.any(-1) if shown.ndim == 4 else shown != 0
-    true = None if stack is None else stack[indices].copy()
-    return HeatRows(view, description, indices, grey.scaled(shown), true, np.asarray(seen))
 
 
 def draw(rows: HeatRows, case: str, per_slice: bool = True, width_mm: float = PAGE_WIDTH_MM, dpi: int = 300) -> Figure:
@@ -105,7 +93,7 @@ def draw(rows: HeatRows, case: str, per_slice: bool = True, width_mm: float = PA
     view, reference, heat = rows.view, rows.reference, rows.heat
     titles = ["image", *([] if reference is None else ["reference"]), *heat]
     ratio = rows.image.shape[1] * view.aspect / rows.image.shape[2]
-    page = new_page(titles, [ratio] * len(rows.indices), width_mm, dpi)
+    page = Page(titles, [ratio] * len(rows.indices), width_mm, dpi)
     shared = {title: colour_range(values, rows.seen) for title, values in heat.items()}
     labels = [] if reference is None else [int(label) for label in np.unique(reference) if label]
     label_colours = {label: colours.LABELS[n % len(colours.LABELS)] for n, label in enumerate(labels)}

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from nnunetv2_eccam.attention.case import TrainedModel
 from nnunetv2_eccam.attention.maps import attention_volumes, channel_weights, checked_label, find_maps
-from nnunetv2_eccam.attention.picture import HeatRows, draw, rows_of_image
+from nnunetv2_eccam.attention.picture import HeatRows, draw
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.overlay.page import save_figure
 from nnunetv2_eccam.overlay.view import PLANES, view_of
-from nnunetv2_eccam.overlay.window import parse_window
 from nnunetv2_eccam.volumes import Volume, check_same_grid, ending_of, read_image, read_labels
 from nnunetv2_eccam.volumes.nifti import new_header, write_nifti
 
@@ -27,7 +26,7 @@ class LoadedSystem(NamedTuple):
 
     name: str
     model: TrainedModel
-    maps: list[str] | None
+    maps: Sequence[str] | None
 
 
 def check_options(options: Options) -> None:
@@ -45,8 +44,6 @@ def check_options(options: Options) -> None:
     files = [_file_name(name) for name in options.systems]
     if len(set(files)) < len(files):
         raise UserError(f"the systems {', '.join(options.systems)} would write files of one name; rename one")
-    if options.window is not None:
-        parse_window(options.window)
 
 
 def write_attention(options: Options) -> Iterator[Path]:
@@ -78,7 +75,7 @@ def _write_channels(
     import pandas as pd
 
     for name, model, _ in models:
-        for path, weights in channel_weights(model, model.prepare(images), options.maps, name).items():
+        for path, weights in channel_weights(model, model.prepare(images), options.maps).items():
             target = options.output / f"{case}_channels_{_file_name(name)}_{path}.csv"
             table = pd.DataFrame({"mean": weights.mean(0), "lowest": weights.min(0), "highest": weights.max(0)})
             with written_whole(target) as partial:
@@ -93,7 +90,7 @@ def _write_volumes(
     header = images[0].header if images[0].header is not None else new_header(images[0].affine)
     for name, model, maps in models:
         prepared = model.prepare(images)
-        volumes = attention_volumes(model, prepared, options.what, maps, options.label, options.layer, name)
+        volumes = attention_volumes(model, prepared, options.what, maps, options.label, options.layer)
         for volume in volumes:
             title = _column(name, volume.name) if options.what == "spatial" else name
             target = options.output / f"{case}_{options.what}_{_file_name(title)}.nii.gz"
@@ -112,14 +109,13 @@ def _load(options: Options) -> list[LoadedSystem]:
         model = TrainedModel(
             folder, options.fold, options.checkpoint, options.device, options.step_size, options.progress
         )
-        maps = None
+        maps = options.maps
         if options.what == "cam":
             checked_label(model, options.label)
         else:
-            found = find_maps(model, options.what, options.maps, options.layer)
-            maps = list(dict.fromkeys(each.source.name for each in found))
-            if options.what == "spatial" and options.maps is None and len(options.systems) > 1:
-                maps = maps[:1]
+            found = find_maps(model, options.what, maps, options.layer)
+            if options.what == "spatial" and len(options.systems) > 1:
+                maps = maps or [found[0].source.name]
         loaded.append(LoadedSystem(name or model.title, model, maps))
     return loaded
 
@@ -136,7 +132,7 @@ def _rows(options: Options, images: Sequence[Volume], reference: Volume | None, 
     view = view_of(image, options.plane)
     if options.plane is None and len(model.patch_size) == 2 and image.oriented:
         view = view_of(image, PLANES[int(view.turns[model.slicing_axis(image), 0])])
-    return rows_of_image(
+    return HeatRows(
         image, view, options.channel if len(images) == 1 else None, options.window,
         model.channels[channel].lower() == "ct", reference, options.slices, options.rows,
     )  # fmt: skip

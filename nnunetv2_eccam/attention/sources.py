@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.compared.attention_unet import AttentionGate
 from nnunetv2_eccam.architectures.compared.da_net import PositionAttention
-from nnunetv2_eccam.attention.hooks import Call
+from nnunetv2_eccam.attention.network import Call
 from nnunetv2_eccam.blocks.channel_correlation import ChannelCorrelation
 from nnunetv2_eccam.blocks.collaborative_attention import CollaborativeAttention
 from nnunetv2_eccam.blocks.compared_attention import CBAM, SqueezeExcitation

@@ -26,7 +26,7 @@ from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
 
 if TYPE_CHECKING:
-    from nnunetv2_eccam.benchmark.datasets import Dataset
+    from nnunetv2_eccam.benchmark.checks import Dataset
     from nnunetv2_eccam.benchmark.spec import Spec
 
 SNAKEFILE = Path(__file__).with_name("workflow") / "Snakefile"
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     if given.report_only:
         _write_report(work, read_spec_of(work))
         return 0
-    from nnunetv2_eccam.benchmark.datasets import find_datasets
+    from nnunetv2_eccam.benchmark.checks import find_datasets
 
     spec, datasets = find_datasets(read_spec(content, source))
     nnunet_folder("nnUNet_raw")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnunetv2_eccam.benchmark.checks import GPUS
-from nnunetv2_eccam.benchmark.records import complete_training_record, gpu_energy, machine_record, record_of, stamp
+from nnunetv2_eccam.benchmark.records import begun, gpu_energy, stamp, training_record
 from nnunetv2_eccam.benchmark.run_snakemake import BUSY, locked
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json, write_json
@@ -89,11 +89,10 @@ def keep_whole_predictions(folder: Path, made_from: Sequence[Path]) -> None:
 
 def _run(command: list[str], record: Path, log: Path, lock: int | None, fold: Path | None) -> int:
     """Run a command and keep its record."""
-    noted = record.with_suffix(".attempts.json")
-    before: list[dict[str, Any]] = read_json(noted) if noted.is_file() else []
-    attempt = {**machine_record(), "commands": [shlex.join(command)], "started": _now()}
-    # Written first: of an attempt that is killed it is then known that it was, and how long it took is not.
-    write_json(noted, [*before, attempt])
+    noted = record.with_suffix(".begun.json")
+    before: dict[str, Any] = read_json(noted) if noted.is_file() else {}
+    content = begun(before, shlex.join(command), _now())
+    write_json(noted, content)
     began = time.monotonic()
     device = _value(command, "-device")
     with _own_gpus(device) as (gpus, shared), log.open("ab") as stream:
@@ -101,21 +100,21 @@ def _run(command: list[str], record: Path, log: Path, lock: int | None, fold: Pa
         try:
             code = _wait(command, gpus, stream, lock)
         finally:
-            attempt |= {"seconds": round(time.monotonic() - began, 1), "finished": _now()}
-        after_it = gpu_energy(gpus)[1]
-    joules = None if shared or before_it is None or after_it is None else after_it - before_it
-    attempt |= {"device": device, "gpu": name, "energy_joules": joules}
+            seconds = before.get("seconds", 0) + time.monotonic() - began
+            content |= {"seconds": round(seconds, 1), "finished": _now(), "device": device, "gpu": name}
+        after_it, used = gpu_energy(gpus)[1], before.get("energy_joules", 0.0)
     if shared:
-        attempt["energy_note"] = "the GPU was shared with other jobs, so its energy is not this job's"
+        content["energy_note"] = "the GPU was shared with other jobs, so its energy is not this job's"
+    elif used is not None and before_it is not None and after_it is not None:
+        content["energy_joules"] = used + after_it - before_it
     if code:
-        write_json(noted, [*before, attempt])
+        write_json(noted, content)
         lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
         print(f"{command[0]} failed (exit code {code}). The last lines of {log}:", file=sys.stderr)
         print(*(f"  {line}" for line in lines[-LAST_LINES:]), sep="\n", file=sys.stderr)
         return code if code > 0 else 128 - code
-    content = record_of([*before, attempt])
     if fold is not None:
-        content = complete_training_record(fold, content)
+        content = training_record(fold, content)
     else:
         content["predict_seconds"] = content["seconds"]
     write_json(record, content)

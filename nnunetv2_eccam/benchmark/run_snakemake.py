@@ -121,11 +121,11 @@ def locked(file: Path, waiting: str = "") -> Iterator[int | None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock = BUSY
             if waiting:
                 print(waiting, file=sys.stderr, flush=True)
                 fcntl.flock(stream, fcntl.LOCK_EX)
-                lock = stream.fileno()
+            else:
+                lock = BUSY
         except OSError:
             lock = None
         yield lock

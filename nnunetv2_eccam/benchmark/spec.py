@@ -227,10 +227,7 @@ class Spec(_Part):
     def reference(self) -> str | None:
         """The title of the system that the others are compared with; None for the best one."""
         word = self.statistics.reference_system
-        for entry in self.trainers:
-            if word in (entry.title, entry.trainer):
-                return entry.title
-        return None
+        return next((entry.title for entry in self.trainers if word in (entry.title, entry.trainer)), None)
 
     @property
     def paper_names(self) -> dict[str, str]:
@@ -301,7 +298,6 @@ def _entries(trainers: Any, configurations: Any, plans: Any) -> tuple[Any, ...]:
     if not trainers:
         raise ValueError("trainers is empty; it should be a list of trainers, as nnUNetv2_train -tr takes them")
     entries: dict[tuple[str, str, str], dict[str, Any]] = {}
-    plans_of: dict[str, set[str]] = {}
     for trainer in _as_tuple(trainers):
         entry = dict(trainer) if isinstance(trainer, Mapping) else {"trainer": trainer}
         entry["plans"] = entry.get("plans") or plans
@@ -312,12 +308,11 @@ def _entries(trainers: Any, configurations: Any, plans: Any) -> tuple[Any, ...]:
         for configuration in _as_tuple(own[0] or own[1] or configurations):
             key = (name, str(configuration), str(entry["plans"]))
             entries.setdefault(key, {**entry, "configuration": configuration})
-        plans_of.setdefault(name, set()).add(str(entry["plans"]))
     titles = []
     for (name, _, own_plans), entry in entries.items():
         system = paper_system(name)
         title = system.title if system else name
-        if plans_of[name] != {str(plans)}:  # as nnU-Net's folders tell them apart
+        if any(other == name and of_other != str(plans) for other, _, of_other in entries):  # as in nnU-Net's folders
             title = f"{name}__{own_plans}"
         titles.append(str(entry.get("title") or title))
     for differing in (1, 0):  # systems of the same title get their configuration in it, or else their trainer

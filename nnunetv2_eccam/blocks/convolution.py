@@ -6,9 +6,7 @@ from typing import Any
 
 from dynamic_network_architectures.building_blocks.helper import (
     convert_conv_op_to_dim,
-    get_matching_batchnorm,
     get_matching_convtransp,
-    get_matching_instancenorm,
     get_matching_pool_op,
 )
 from torch import Tensor, nn
@@ -87,14 +85,10 @@ class LayerOps:
         """
         if self.norm_op is None:
             return nn.Identity()
-        if issubclass(self.norm_op, _BatchNorm):
-            counterpart = get_matching_batchnorm(dimension=1)
-        elif issubclass(self.norm_op, _InstanceNorm):
-            counterpart = get_matching_instancenorm(dimension=1)
-        else:
+        if not issubclass(self.norm_op, (_BatchNorm, _InstanceNorm)):
             raise ValueError(f"norm_op must be a batch or instance normalisation, got {self.norm_op.__name__}")
-        module: nn.Module = counterpart(channels, **(self.norm_op_kwargs or {}))
-        return module
+        counterpart = nn.BatchNorm1d if issubclass(self.norm_op, _BatchNorm) else nn.InstanceNorm1d
+        return counterpart(channels, **(self.norm_op_kwargs or {}))
 
     def dropout(self) -> nn.Module:
         """Make the dropout, or an identity where there is none."""

@@ -3,22 +3,9 @@
 The paper runs 3x3, 1x3 and 3x1 convolutions in parallel and adds them, after ACNet (Ding et al., ICCV
 2019, the paper's reference 7). In three dimensions the same idea gives 3x3x3 with 3x1x1, 1x3x1 and
 1x1x3. At inference the branches are one plain convolution. In training they are as well, unless each has a
-norm of its own.
-
-==================  =====================================================================  ===================
-form                before the sum, each branch has                                        in training
-==================  =====================================================================  ===================
-``norm_per_branch`` the plan's norm (the paper, ACNet); none follows                       three convolutions
-``batch_norm``      batch norm; the plan's norm follows                                    three convolutions
-``scale``           a learned scale per output channel (OREPA, Hu et al., CVPR 2022)       one
-``weight_norm``     such a scale, and a kernel of length 1 (Salimans and Kingma, 2016)     one
-``sum``             nothing                                                                one
-==================  =====================================================================  ===================
-
-With nothing before the sum, three kernels under SGD are one kernel whose centre learns three times and whose
-arms learn twice as fast. What ACNet gained it gained with a norm in each branch, and RepVGG (arXiv 2101.03697)
-loses the gain when the norm comes after the addition; OREPA has it back by the scales. Batch norm folds at
-inference (ACNet, section 3.3). Instance norm depends on the image and never folds.
+norm of its own: the paper's form, and ``batch_norm``. docs/concepts/decisions.md has a table of the forms, and why
+there is one with a norm or a scale before the sum. Batch norm folds at inference (ACNet, section 3.3). Instance norm
+depends on the image and never folds.
 """
 
 from __future__ import annotations
@@ -67,7 +54,9 @@ class EnhancedConvolution(nn.Module):
         ops: the operators. The bias, where they ask for one, is the square kernel's: parallel branches
             that are added need only one.
         norm_per_branch: the plan's norm in each branch (the paper) and none after the sum.
-        branch_form: what each branch has before the sum; see the table above.
+        branch_form: what each branch has before the sum: nothing (``sum``); a learned scale per output channel
+            (``scale``, OREPA, Hu et al., CVPR 2022); such a scale, and a kernel of length 1 (``weight_norm``, Salimans
+            and Kingma, 2016); or a batch norm, after which the plan's norm still follows the sum (``batch_norm``).
         branch_init: ``he_sum``: the sum begins as nnU-Net initialises a convolution, He's way: at each position
             the variance that He gives one kernel of this size is shared equally by the kernels that reach it, and
             norms of branches begin with weights that keep these shares. ``he_each``: each kernel begins so, and
@@ -169,31 +158,6 @@ class EnhancedConvolution(nn.Module):
             return self.norms[0](self.nonlin(output))  # type: ignore[no-any-return]
         return self.nonlin(self.norms[0](output))  # type: ignore[no-any-return]
 
-    def summed_kernel(self) -> Tensor:
-        """Add the branches' kernels, each times its scale, at the centre of the square one.
-
-        Returns:
-            ``(output_channels, input_channels, *kernel_size)``.
-        """
-        return sum_kernels(self._kernels(), self._scales())
-
-    def folded_kernel(self) -> tuple[Tensor, Tensor]:
-        """Give the one kernel and bias that equal the branches with their batch norms in eval mode.
-
-        With ``scale_b = gamma_b / sqrt(var_b + eps)`` the kernel is ``sum_b scale_b * W_b`` and the bias
-        ``sum_b beta_b + scale_b * (bias_b - mean_b)``.
-
-        Returns:
-            kernel ``(output_channels, input_channels, *kernel_size)`` and bias ``(output_channels,)``.
-        """
-        scales: list[Tensor] = []
-        bias = torch.zeros_like(self.square.weight[:, 0].flatten(1)[:, 0])
-        for conv, norm in zip(self._convs(), self._norms_of_branches() or [], strict=True):
-            scale, shift = _as_affine(norm)
-            scales.append(scale)
-            bias = bias + shift + (0 if conv.bias is None else scale * cast(Tensor, conv.bias))
-        return sum_kernels(self._kernels(), scales), bias
-
     def train(self, mode: bool = True) -> EnhancedConvolution:
         """Switch between training and inference; training forgets the kernel that inference keeps."""
         if mode:
@@ -214,10 +178,21 @@ class EnhancedConvolution(nn.Module):
         return self._kept[1]
 
     def one_kernel(self) -> tuple[Tensor, Tensor | None]:
-        """Give the kernel and the bias of the one convolution that the branches are at inference."""
-        if self._norms_of_branches() is None:
-            return self.summed_kernel(), self.square.bias
-        return self.folded_kernel()
+        """Give the kernel and the bias of the one convolution that the branches are at inference.
+
+        The kernels are added, each times its scale, at the centre of the square one. A batch norm of a branch is the
+        scale ``gamma / sqrt(var + eps)``, and adds ``beta - scale * mean`` to the bias.
+
+        Returns:
+            kernel ``(output_channels, input_channels, *kernel_size)`` and bias ``(output_channels,)``.
+        """
+        bias: Tensor | None = self.square.bias
+        norms = self._norms_of_branches()
+        if norms is None:
+            return sum_kernels(self._kernels(), self._scales()), bias
+        scales, shifts = zip(*map(_as_affine, norms), strict=True)
+        first = shifts[0] if bias is None else shifts[0] + scales[0] * bias
+        return sum_kernels(self._kernels(), scales), sum(shifts[1:], first)
 
     def _convs(self) -> list[nn.Module]:
         return [self.square, *self.asymmetric]
@@ -239,7 +214,6 @@ class EnhancedConvolution(nn.Module):
 
     def _branch(self, features: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
         if features.shape[1] <= RECOMPUTED_UP_TO and is_recomputable(norm):
-            assert isinstance(norm, _BatchNorm)
             weight, padding = cast(Tensor, conv.weight), cast(tuple[int, ...], conv.padding)
             return normalised_branch(features, weight, norm, self.stride, padding)
         output: Tensor = norm(conv(features))
@@ -270,11 +244,8 @@ def _length(kernel: Tensor) -> Tensor:
     return length
 
 
-def _as_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+def _as_affine(norm: Any) -> tuple[Tensor, Tensor]:
     """Give the scale and shift, each ``(C,)``, that a batch norm applies in eval mode."""
-    assert isinstance(norm, _BatchNorm)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
     scale = torch.rsqrt(norm.running_var + norm.eps)
     scale = scale if norm.weight is None else scale * norm.weight
     shift = -norm.running_mean * scale

@@ -14,7 +14,7 @@ the result; so :func:`normalised_branch` does not repeat its convolution, but co
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -160,7 +160,7 @@ def normalised_branch(
     return result
 
 
-def is_recomputable(norm: nn.Module) -> bool:
+def is_recomputable(norm: nn.Module) -> TypeGuard[_BatchNorm]:
     """Say whether :func:`normalised_branch` does what ``norm`` does: batch norm, in training, over one process."""
     return isinstance(norm, _BatchNorm) and not isinstance(norm, nn.SyncBatchNorm) and norm.training
 

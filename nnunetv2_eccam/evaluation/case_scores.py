@@ -7,9 +7,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from nibabel.orientations import io_orientation
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.evaluation.labels import Labels, Structure
+from nnunetv2_eccam.evaluation.labels import Labels
 from nnunetv2_eccam.volumes import Volume, check_same_grid, read_labels
 
 Mask = npt.NDArray[np.bool_]
@@ -120,10 +121,11 @@ def score_case(case: str, reference_file: Path, prediction_file: Path, scoring: 
     ignored = None if ignore is None or not (arrays[0] == ignore).any() else arrays[0] == ignore
     volume_rows: list[Row] = []
     slice_rows: list[Row] = []
-    for structure in scoring.labels.scored:
-        masks = _masks(structure, arrays, ignored)
+    for name, values in scoring.labels.scored.items():
+        true, predicted = (np.isin(array, values, kind="table") for array in arrays)
+        masks: tuple[Mask, Mask] = (true, predicted) if ignored is None else (true & ~ignored, predicted & ~ignored)
         slices = counts_of_slices(*masks, axis)
-        head = {"case": case, "label": structure.name}
+        head = {"case": case, "label": name}
         counts = Counts(*(sum(each) for each in zip(*slices, strict=True)))
         ml = math.prod(reference.spacing) / 1000 if reference.in_mm and not reference.flat else math.nan
         row = {
@@ -156,26 +158,16 @@ def _file_axis(volume: Volume, scoring: Scoring) -> int:
     """Give the slice axis of a file's array, (z, y, x), where nnU-Net's reader would turn the volume first."""
     if not scoring.labels.turned:
         return scoring.slice_axis
-    directions = [next(number for number, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
-                  for letter in volume.orientation]  # fmt: skip
-    return 2 - directions.index(2 - scoring.slice_axis)
-
-
-def _masks(
-    structure: Structure, arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]], ignored: Mask | None
-) -> tuple[Mask, Mask]:
-    """Give a structure's voxels in both, without those that are ignored, as nnU-Net counts."""
-    first, second = (np.isin(array, structure.labels, kind="table") for array in arrays)
-    return (first, second) if ignored is None else (first & ~ignored, second & ~ignored)
+    return 2 - int(np.flatnonzero(io_orientation(volume.affine)[:, 0] == 2 - scoring.slice_axis)[0])
 
 
 def counts_of_slices(reference: Mask, prediction: Mask, axis: int) -> list[Counts]:
     """Count in each slice along an axis; masks of the same shape, without voxels that are to be ignored."""
     others = tuple(each for each in range(reference.ndim) if each != axis)
-    tp = np.count_nonzero(reference & prediction, axis=others)
-    fp = np.count_nonzero(prediction, axis=others) - tp
-    fn = np.count_nonzero(reference, axis=others) - tp
-    return [Counts(int(each[0]), int(each[1]), int(each[2])) for each in zip(tp, fp, fn, strict=True)]
+    both, predicted, true = (
+        np.count_nonzero(mask, axis=others) for mask in (reference & prediction, prediction, reference)
+    )
+    return [Counts(*each) for each in np.stack([both, predicted - both, true - both], axis=1).tolist()]
 
 
 def _surface_scores(

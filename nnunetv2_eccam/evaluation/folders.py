@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,6 @@ from nnunetv2_eccam.volumes import list_volumes
 
 if TYPE_CHECKING:
     import pandas
-
-Scored = tuple[list[Row], list[Row]] | UserError
 
 Pair = tuple[str, Path, Path]
 """A case, its reference and its prediction."""
@@ -48,21 +46,27 @@ def score_folder(
         UserError: files are missing or left over, damaged, hold undeclared labels or are on another grid; the
             message names them. Nothing is scored in part.
     """
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
     from tqdm import tqdm
 
+    if n_processes < 1:
+        raise UserError(f"{n_processes} is not a number of processes; give 1 or more (-np)")
     pairs = pair_files(references, predictions, scoring.labels.file_ending, cases, chill)
-    results = _run(partial(_attempt, scoring=scoring), pairs, n_processes)
-    scored = list(tqdm(results, total=len(pairs), desc="score", unit="case", disable=not progress))
+    parallel = Parallel(min(n_processes, len(pairs)), return_as="generator", batch_size=1)
+    results = parallel(delayed(_attempt)(pair, scoring) for pair in pairs)
+    try:
+        scored = list(tqdm(results, total=len(pairs), desc="score", unit="case", disable=not progress))
+    except TerminatedWorkerError:
+        raise UserError(
+            "a working process was killed, most likely for want of memory; use fewer processes (-np)"
+        ) from None
     errors = [str(each) for each in scored if isinstance(each, UserError)]
     if errors:
         more = [f"(and {len(errors) - NAMED} more cases)"] if len(errors) > NAMED else []
         raise UserError("\n".join([*errors[:NAMED], *more]))
-    done = [each for each in scored if not isinstance(each, UserError)]
-    volumes, slices = (
-        score_table((row for each in done for row in each[which]), columns)
-        for which, columns in enumerate((VOLUME_COLUMNS, SLICE_COLUMNS))
-    )
-    return volumes, slices
+    volumes, slices = zip(*(each for each in scored if not isinstance(each, UserError)), strict=True)
+    return score_table(chain(*volumes), VOLUME_COLUMNS), score_table(chain(*slices), SLICE_COLUMNS)
 
 
 def cases_in(folder: Path, file_ending: str, what: str) -> dict[str, Path]:
@@ -114,7 +118,7 @@ def pair_files(
     return [(case, true[case], predicted[case]) for case in sorted(wanted)]
 
 
-def _attempt(pair: Pair, scoring: Scoring) -> Scored:
+def _attempt(pair: Pair, scoring: Scoring) -> tuple[list[Row], list[Row]] | UserError:
     """Score one case; what is the user's to mend comes back as a value, so that all such cases are named."""
     try:
         return score_case(*pair, scoring)
@@ -122,18 +126,3 @@ def _attempt(pair: Pair, scoring: Scoring) -> Scored:
         return UserError(words_of(error))
     except MemoryError:
         return UserError(f"{pair[0]}: not enough memory; use fewer processes (-np 1)")
-
-
-def _run(work: partial[Scored], pairs: Sequence[Pair], n_processes: int) -> Iterator[Scored]:
-    if n_processes < 1:
-        raise UserError(f"{n_processes} is not a number of processes; give 1 or more")
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    workers = min(n_processes, len(pairs))
-    try:
-        yield from Parallel(workers, return_as="generator", batch_size=1)(delayed(work)(pair) for pair in pairs)
-    except TerminatedWorkerError:
-        raise UserError(
-            "a working process was killed, most likely for want of memory; use fewer processes (-np)"
-        ) from None

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
@@ -12,25 +13,13 @@ AXES = "zyx"
 
 
 @dataclass(frozen=True)
-class Structure:
-    """One label, or one region, which is several labels taken together.
-
-    Attributes:
-        name: as in ``dataset.json``.
-        labels: the values that its voxels have.
-    """
-
-    name: str
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Labels:
     """All that is scored in a data set.
 
     Attributes:
-        scored: without the background, in nnU-Net's order: that of the labels' values, or that in which
-            ``dataset.json`` has the regions.
+        scored: each label or region (several labels taken together) by its name in ``dataset.json``, with the values
+            that its voxels have; without the background, in nnU-Net's order: that of the labels' values, or that in
+            which ``dataset.json`` has the regions.
         declared: every value that a mask may have, background and ignore label included.
         ignore_label: value of the voxels of a reference that count for nothing, or None.
         file_ending: of references and predictions.
@@ -38,7 +27,7 @@ class Labels:
         turned: nnU-Net's reader of this data set turns volumes to right, anterior, superior, so its axes are those.
     """
 
-    scored: tuple[Structure, ...]
+    scored: dict[str, tuple[int, ...]]
     declared: frozenset[int]
     ignore_label: int | None
     file_ending: str
@@ -64,30 +53,26 @@ def read_dataset_json(path: Path) -> Labels:
     try:
         manager = LabelManager(names, content.get("regions_class_order"))
         declared = {0, *(int(value) for value in manager.all_labels)}
-        foreground = [(str(name), _values(value)) for name, value in names.items() if name != "ignore"]
+        values = {str(name): tuple(map(int, np.ravel(value))) for name, value in names.items() if name != "ignore"}
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} has 'labels' that nnU-Net does not take: {error}") from error
-    scored = [Structure(name, labels) for name, labels in foreground if set(labels) != {0}]
+    scored = {name: labels for name, labels in values.items() if set(labels) != {0}}
     if not scored:
         raise UserError(f"{path} declares no label but the background; there is nothing to score")
     if not manager.has_regions:
-        scored.sort(key=lambda structure: structure.labels)
-        if len({each.labels for each in scored}) < len(scored):
-            named = ", ".join(f"{each.name} {each.labels[0]}" for each in scored)
+        scored = dict(sorted(scored.items(), key=lambda item: item[1]))
+        if len(set(scored.values())) < len(scored):
+            named = ", ".join(f"{name} {labels[0]}" for name, labels in scored.items())
             raise UserError(f"{path} gives two labels the same value ({named}); give each its own")
     ignore = manager.ignore_label
     return Labels(
-        scored=tuple(scored),
+        scored=scored,
         declared=frozenset(declared if ignore is None else {*declared, ignore}),
         ignore_label=ignore,
         file_ending=str(content["file_ending"]),
         source=path,
         turned=str(content.get("overwrite_image_reader_writer")).endswith("WithReorient"),
     )
-
-
-def _values(value: Any) -> tuple[int, ...]:
-    return tuple(int(each) for each in value) if isinstance(value, (list, tuple)) else (int(value),)
 
 
 def slice_axis_of_plans(plans: Path) -> int:

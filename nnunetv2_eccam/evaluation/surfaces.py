@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import maximum_filter
 
 from nnunetv2_eccam.evaluation.case_scores import Mask
 
@@ -99,21 +100,13 @@ def surface_distances(
     kept = tuple(axis for axis in range(3) if axis not in single[:1])
     mm = tuple(float(spacing[axis]) for axis in kept)
     boxed = _with_margin([mask.squeeze(single[0]) if single else mask for mask in masks])
-    (edges_of_reference, areas_of_reference), (edges_of_prediction, areas_of_prediction) = _elements(
-        boxed[0], boxed[1], mm
+    of_reference, of_prediction = _elements(boxed[0], boxed[1], mm)
+    known: Mask = np.ones_like(of_reference[0])
+    if ignored is not None:  # no voxel around the element is
+        known = ~maximum_filter(boxed[2], size=2)[(slice(1, None),) * len(mm)]
+    return SurfaceDistances(
+        _one_sided(*of_reference, of_prediction[0], known, mm), _one_sided(*of_prediction, of_reference[0], known, mm)
     )
-    known = True if ignored is None else ~_touched(boxed[2])
-    sides = []
-    for edges, areas, others in (
-        (edges_of_reference, areas_of_reference, edges_of_prediction),
-        (edges_of_prediction, areas_of_prediction, edges_of_reference),
-    ):
-        measured = edges & known
-        distances = _distances(measured, others, mm)
-        weights = areas[measured[edges]]
-        order = np.argsort(distances, kind="stable")
-        sides.append(OneSided(distances[order], weights[order]))
-    return SurfaceDistances(*sides)
 
 
 def _with_margin(masks: list[Mask]) -> list[Mask]:
@@ -135,31 +128,26 @@ def _elements(first: Mask, second: Mask, mm: tuple[float, ...]) -> list[tuple[Ma
     import torch
     from monai.metrics import get_mask_edges
 
-    places: list[Mask] = [np.zeros([length - 1 for length in first.shape], bool) for _ in range(2)]
+    places: list[list[Mask]] = [[], []]
     areas: list[list[npt.NDArray[np.float64]]] = [[], []]
     step = max(1, SLAB_VOXELS * len(first) // first.size)
     for start in range(0, len(first) - 1, step):
-        slab = slice(start, min(start + step + 1, len(first)))
-        found = get_mask_edges(
-            *(torch.from_numpy(np.ascontiguousarray(mask[slab])) for mask in (first, second)), crop=False, spacing=mm
-        )
+        slabs = (torch.from_numpy(np.ascontiguousarray(mask[start : start + step + 1])) for mask in (first, second))
+        found = get_mask_edges(*slabs, crop=False, spacing=mm)
         for which in range(2):
-            edges, sizes = np.asarray(found[which], bool), np.asarray(found[which + 2], np.float64)
-            places[which][start : start + len(edges)] = edges
-            areas[which].append(sizes[edges])
-    return [(places[which], np.concatenate(areas[which])) for which in range(2)]
+            places[which].append(np.asarray(found[which], bool))
+            areas[which].append(np.asarray(found[which + 2], np.float64)[places[which][-1]])
+    return [(np.concatenate(places[which]), np.concatenate(areas[which])) for which in range(2)]
 
 
-def _distances(measured: Mask, others: Mask, mm: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    if not measured.any():
-        return np.zeros(0)
-    from monai.metrics import get_surface_distance
+def _one_sided(
+    places: Mask, areas: npt.NDArray[np.float64], others: Mask, known: Mask, mm: tuple[float, ...]
+) -> OneSided:
+    """Measure those of a surface's elements that are known against the other surface's."""
+    measured, distances = places & known, np.zeros(0)
+    if measured.any():
+        from monai.metrics import get_surface_distance
 
-    return np.asarray(get_surface_distance(measured, others, "euclidean", mm), np.float64)
-
-
-def _touched(voxels: Mask) -> Mask:
-    """Mark the places between voxels at which any of the voxels is true."""
-    from scipy.ndimage import maximum_filter
-
-    return np.asarray(maximum_filter(voxels, size=2)[(slice(1, None),) * voxels.ndim], bool)
+        distances = np.asarray(get_surface_distance(measured, others, "euclidean", mm), np.float64)
+    order = np.argsort(distances, kind="stable")
+    return OneSided(distances[order], areas[measured[places]][order])

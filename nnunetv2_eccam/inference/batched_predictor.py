@@ -12,7 +12,7 @@ import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.helpers import empty_cache
 from torch import Tensor
 from torch._dynamo import OptimizedModule
@@ -133,9 +133,8 @@ class BatchedPredictor(nnUNetPredictor):
         """Give how many samples an image, (C, *image) with three axes, has."""
         patch = self.configuration_manager.patch_size
         size = [max(n, tile) for n, tile in zip(image.shape[-len(patch) :], patch, strict=True)]
-        tiles = math.prod(map(len, compute_steps_for_sliding_window(size, patch, self.tile_step_size)))
-        slices = image.shape[1] if len(patch) < image.ndim - 1 else 1
-        return slices * tiles * len(self._mirrorings(len(patch)))
+        tiles = self._internal_get_sliding_window_slicers((*image.shape[1 : -len(patch)], *size))
+        return len(tiles) * len(self._mirrorings(len(patch)))
 
     @property
     def samples_at_once(self) -> int:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
-from nnunetv2_eccam.inference.cases import CaseReader, CasesFailed, Failure, find_cases, reason_of
+from nnunetv2_eccam.inference.cases import CasesFailed, Failure, case_from_array, case_from_files, find_cases, reason_of
 from nnunetv2_eccam.inference.trained_model import CHECKPOINT, check_device, checked_model
 from nnunetv2_eccam.inference.work_ahead import WorkAhead
 
@@ -50,8 +50,7 @@ class CasePredictor(BatchedPredictor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.failed: dict[str, str] = {}
-        """Why cases were left out, by case."""
+        self._failed: list[Failure] = []  # of the cases that are being predicted
 
     def initialize_from_trained_model_folder(
         self, model_training_output_dir: str, use_folds: Any, checkpoint_name: str = CHECKPOINT
@@ -74,22 +73,15 @@ class CasePredictor(BatchedPredictor):
         folder_with_segs_from_prev_stage: str | None = None,
     ) -> Any:
         """Do what ``predict_from_files`` does with one thread for reading and one for writing."""
-        return self.predict_from_files(
-            list_of_lists_or_source_folder,
-            output_folder_or_list_of_truncated_output_files,
-            save_probabilities,
-            overwrite,
-            num_processes_preprocessing=1,
-            num_processes_segmentation_export=1,
-            folder_with_segs_from_prev_stage=folder_with_segs_from_prev_stage,
-        )
+        files = list_of_lists_or_source_folder, output_folder_or_list_of_truncated_output_files
+        return self.predict_from_files(*files, save_probabilities, overwrite, 1, 1, folder_with_segs_from_prev_stage)
 
     def _manage_input_and_output_lists(self, source: Any, *args: Any, **kwargs: Any) -> Any:
-        self.failed = {}
+        self._failed = []
         if isinstance(source, str):
-            source, failures = find_cases(Path(source), self.dataset_json["file_ending"])
-            for failure in failures:
-                self._note(failure)
+            source, self._failed = find_cases(Path(source), self.dataset_json["file_ending"])
+            for failure in self._failed:
+                self._tell(failure)
         lists = super()._manage_input_and_output_lists(source, *args, **kwargs)
         if not lists[0]:
             self._raise_failed(None)
@@ -105,7 +97,7 @@ class CasePredictor(BatchedPredictor):
         ending = len(self.dataset_json["file_ending"]) + len("_0000")
         names = [os.path.basename(files[0])[:-ending] for files in input_list_of_lists]
         jobs = list(zip(input_list_of_lists, seg_from_prev_stage_files or [None] * len(names), strict=True))
-        return self._ahead(self._reader().from_files, names, jobs, output_filenames_truncated, num_processes)
+        return self._ahead(case_from_files, names, jobs, output_filenames_truncated, num_processes)
 
     def get_data_iterator_from_raw_npy_data(
         self,
@@ -124,10 +116,7 @@ class CasePredictor(BatchedPredictor):
         properties, outputs = listed(properties_or_list_of_properties), listed(truncated_ofname)
         names = [os.path.basename(name) for name in outputs] if outputs else [f"image {n}" for n in range(len(images))]
         jobs = list(zip(images, previous or [None] * len(images), properties, strict=True))
-        return self._ahead(self._reader().from_array, names, jobs, outputs, num_processes)
-
-    def _reader(self) -> CaseReader:
-        return CaseReader(self.plans_manager, self.configuration_manager, self.dataset_json, self.verbose_preprocessing)
+        return self._ahead(case_from_array, names, jobs, outputs, num_processes)
 
     def _ahead(
         self,
@@ -139,7 +128,7 @@ class CasePredictor(BatchedPredictor):
     ) -> WorkAhead[int, dict[str, Any] | Failure]:
         def item(index: int) -> dict[str, Any] | Failure:
             try:
-                data, properties = read(*jobs[index])
+                data, properties = read(self, *jobs[index])
             except Exception as error:  # each library has its own for a damaged file
                 return self._failure(names[index], error)
             return {"data": data, "data_properties": properties, "ofile": outputs[index] if outputs else None}
@@ -168,7 +157,7 @@ class CasePredictor(BatchedPredictor):
         Raises:
             CasesFailed: some could not be predicted.
         """
-        results: list[Future[Any] | None] = []
+        results: list[Future[Any] | Failure] = []
         writing: dict[Future[Any], int] = {}  # and the bytes that wait with it
         threads = max(1, num_processes_segmentation_export)
         total = len(data_iterator) if isinstance(data_iterator, Sized) else None
@@ -180,8 +169,7 @@ class CasePredictor(BatchedPredictor):
                 logits = iter(self.predict_logits([item["data"] for item in cases]))
                 for item in group:
                     if isinstance(item, Failure):
-                        self._note(item)
-                        results.append(None)
+                        results.append(item)
                         continue
                     writing = {each: size for each, size in writing.items() if not each.done()}
                     while len(writing) > threads and sum(writing.values()) >= AHEAD_BYTES:
@@ -193,9 +181,8 @@ class CasePredictor(BatchedPredictor):
                     writing[future] = found.nbytes
                     results.append(future)
                 bar.update(len(group))
-        given = [None if future is None else future.result() for future in results]
-        for failure in (each for each in given if isinstance(each, Failure)):
-            self._note(failure)
+        given = [each if isinstance(each, Failure) else each.result() for each in results]
+        self._failed += [each for each in given if isinstance(each, Failure)]
         compute_gaussian.cache_clear()
         empty_cache(self.device)
         given = [None if isinstance(each, Failure) else each for each in given]
@@ -227,40 +214,40 @@ class CasePredictor(BatchedPredictor):
         # On the CPU a thread that asked for another number would change it for the network, too.
         threads = torch.get_num_threads() if self.device.type == "cpu" else default_num_processes
         plans, configuration, dataset = self.plans_manager, self.configuration_manager, self.dataset_json
-        if output is None:
-            try:
-                return convert_predicted_logits_to_segmentation_with_correct_shape(
-                    _finite(logits), plans, configuration, self.label_manager, properties, save_probabilities, threads
-                )
-            except Exception as error:
-                return self._failure(f"image {index}", error)
-        folder, name = os.path.split(output)
+        folder, name = os.path.split(output) if output else ("", f"image {index}")
         partial = os.path.join(folder, f".partial_{name}")
-        endings = [*([".npz", ".pkl"] if save_probabilities else []), dataset["file_ending"]]
+        endings = [*([".npz", ".pkl"] if save_probabilities else []), dataset["file_ending"]] if output else []
         try:
+            array = _finite(logits)
+            if output is None:
+                return convert_predicted_logits_to_segmentation_with_correct_shape(
+                    array, plans, configuration, self.label_manager, properties, save_probabilities, threads
+                )
             export_prediction_from_logits(
-                _finite(logits), properties, configuration, plans, dataset, partial, save_probabilities, threads
+                array, properties, configuration, plans, dataset, partial, save_probabilities, threads
             )
             for ending in endings:
                 os.replace(partial + ending, output + ending)
         except Exception as error:
+            return self._failure(name, error)
+        finally:
             for ending in endings:
                 Path(partial + ending).unlink(missing_ok=True)
-            return self._failure(name, error)
         return None
 
     def _failure(self, case: str, error: Exception) -> Failure:
+        """Make of an error what is wrong with a case, and say so at once; in a thread."""
         if self.verbose:
             traceback.print_exception(error)
-        return Failure(case, reason_of(error))
+        return self._tell(Failure(case, reason_of(error)))
 
-    def _note(self, failure: Failure) -> None:
-        self.failed[failure.case] = failure.reason
+    def _tell(self, failure: Failure) -> Failure:
         tqdm.write(f"{failure.case} cannot be predicted: {failure.reason}", file=sys.stderr)
+        return failure
 
     def _raise_failed(self, results: list[Any] | None) -> None:
-        if self.failed:
-            failed, self.failed = self.failed, {}
+        if self._failed:
+            failed, self._failed = self._failed, []
             raise CasesFailed(failed, results)
 
 

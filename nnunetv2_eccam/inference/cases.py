@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +35,8 @@ class CasesFailed(UserError):
         results: of a list of arrays, in its order, None for those that failed; of files, None.
     """
 
-    def __init__(self, failed: Mapping[str, str], results: list[Any] | None) -> None:
-        lines = "".join(f"\n  {case}: {reason}" for case, reason in failed.items())
+    def __init__(self, failed: Sequence[Failure], results: list[Any] | None) -> None:
+        lines = "".join(f"\n  {case}: {reason}" for case, reason in failed)
         super().__init__(f"{len(failed)} could not be predicted, all others are done:{lines}")
         self.failed, self.results = dict(failed), results
 
@@ -71,84 +71,73 @@ def find_cases(folder: Path, ending: str) -> tuple[list[list[str]], list[Failure
     return [cases[case] for case in sorted(cases)], failures
 
 
-class CaseReader:
-    """Reads and preprocesses cases of one model as nnU-Net does, and says what is wrong with those that it cannot."""
+def case_from_files(predictor: Any, files: Sequence[str], previous: str | None) -> tuple[Tensor, dict[str, Any]]:
+    """Read and preprocess one case as nnU-Net does.
 
-    def __init__(
-        self, plans_manager: Any, configuration_manager: Any, dataset_json: dict[str, Any], verbose: bool = False
-    ) -> None:
-        self._plans, self._configuration, self._dataset = plans_manager, configuration_manager, dataset_json
-        self._verbose = verbose
-        self._channels = list(map(str, (dataset_json.get("channel_names") or dataset_json["modality"]).values()))
+    Args:
+        predictor: nnU-Net's, with a model.
+        files: one for each channel, or one with all of them.
+        previous: segmentation of a cascade's first stage.
 
-    def from_files(self, files: Sequence[str], previous: str | None) -> tuple[Tensor, dict[str, Any]]:
-        """Read and preprocess one case.
+    Returns:
+        the case as the network is given it, (C, *image) with three axes; and what nnU-Net notes of it.
 
-        Args:
-            files: one for each channel, or one with all of them.
-            previous: segmentation of a cascade's first stage.
+    Raises:
+        UserError: a file is damaged, or there are more or fewer channels than the model takes.
+    """
+    for file in files:
+        present_file(Path(file))
+        if ending_of(Path(file)) in UNCHECKED:
+            read_image(Path(file))
+    reader = predictor.plans_manager.image_reader_writer_class()
+    image, properties = _read(reader, files)
+    segmentation = None
+    if previous is not None:
+        if not os.path.isfile(previous):
+            raise UserError(f"{previous} is missing, the segmentation of the cascade's first stage")
+        segmentation, _ = reader.read_seg(previous)
+    return case_from_array(predictor, image, segmentation, properties, files)
 
-        Returns:
-            the case as the network is given it, (C, *image) with three axes; and what nnU-Net notes of it.
 
-        Raises:
-            UserError: a file is damaged, or there are more or fewer channels than the model takes.
-        """
-        for file in files:
-            present_file(Path(file))
-            if ending_of(Path(file)) in UNCHECKED:
-                read_image(Path(file))
-        reader = self._plans.image_reader_writer_class()
-        image, properties = _read(reader, files)
-        self._check(image, files)
-        segmentation = None
-        if previous is not None:
-            if not os.path.isfile(previous):
-                raise UserError(f"{previous} is missing, the segmentation of the cascade's first stage")
-            segmentation, _ = reader.read_seg(previous)
-        return self._preprocess(image, segmentation, properties)
+def case_from_array(
+    predictor: Any,
+    image: NDArray[Any],
+    previous: NDArray[Any] | None,
+    properties: dict[str, Any],
+    files: Sequence[str] = (),
+) -> tuple[Tensor, dict[str, Any]]:
+    """Preprocess one case, (C, *image) with three axes, which may be of files; see :func:`case_from_files`."""
+    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-    def from_array(
-        self, image: NDArray[Any], previous: NDArray[Any] | None, properties: dict[str, Any]
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Preprocess one case, (C, *image) with three axes; see :meth:`from_files`."""
-        self._check(image, ())
-        return self._preprocess(image, previous, properties)
-
-    def _check(self, image: NDArray[Any], files: Sequence[str]) -> None:
-        if len(image) != len(self._channels):
-            names = f" ({', '.join(os.path.basename(file) for file in files)})" if files else ""
-            raise UserError(
-                f"it has {len(image)} channels{names}, the model takes {len(self._channels)} "
-                f"({', '.join(self._channels)})"
-            )
-        for number, file in enumerate(files if len(files) == len(image) else ()):
-            if not re.search(rf"_{number:04d}\.", os.path.basename(file)):
-                raise UserError(f"{os.path.basename(file)} stands where the file of channel _{number:04d} should")
-        for number, channel in enumerate(image):
-            bad = int(np.count_nonzero(~np.isfinite(channel)))
-            if bad:
-                where = files[number] if len(files) == len(image) else f"channel {number}"
-                raise UserError(f"{bad} voxels of {where} are NaN or infinite")
-
-    def _preprocess(
-        self, image: NDArray[Any], segmentation: NDArray[Any] | None, properties: dict[str, Any]
-    ) -> tuple[Tensor, dict[str, Any]]:
-        from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
-
-        if segmentation is not None and segmentation.shape[1:] != image.shape[1:]:
-            raise UserError(
-                f"its image is of {by(image.shape[1:])} voxels, the first stage's segmentation of "
-                f"{by(segmentation.shape[1:])}"
-            )
-        preprocessor = self._configuration.preprocessor_class(verbose=self._verbose)
-        data, onto, properties = preprocessor.run_case_npy(
-            image, segmentation, properties, self._plans, self._configuration, self._dataset
+    plans, configuration, dataset = predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
+    _check(image, files, list(map(str, (dataset.get("channel_names") or dataset["modality"]).values())))
+    if previous is not None and previous.shape[1:] != image.shape[1:]:
+        raise UserError(
+            f"its image is of {by(image.shape[1:])} voxels, the first stage's segmentation of {by(previous.shape[1:])}"
         )
-        if segmentation is not None:
-            labels = self._plans.get_label_manager(self._dataset).foreground_labels
-            data = np.vstack((data, convert_labelmap_to_one_hot(onto[0], labels, data.dtype)))
-        return torch.from_numpy(data).to(dtype=torch.float32, memory_format=torch.contiguous_format), properties
+    preprocessor = configuration.preprocessor_class(verbose=predictor.verbose_preprocessing)
+    data, onto, properties = preprocessor.run_case_npy(image, previous, properties, plans, configuration, dataset)
+    if previous is not None:
+        labels = plans.get_label_manager(dataset).foreground_labels
+        data = np.vstack((data, convert_labelmap_to_one_hot(onto[0], labels, data.dtype)))
+    return torch.from_numpy(data).to(dtype=torch.float32, memory_format=torch.contiguous_format), properties
+
+
+def _check(image: NDArray[Any], files: Sequence[str], channels: Sequence[str]) -> None:
+    names = [os.path.basename(file) for file in files]
+    if len(image) != len(channels):
+        of_files = f" ({', '.join(names)})" if names else ""
+        raise UserError(
+            f"it has {len(image)} channels{of_files}, the model takes {len(channels)} ({', '.join(channels)})"
+        )
+    for number, name in enumerate(names if len(names) == len(image) else ()):
+        if not re.search(rf"_{number:04d}\.", name):
+            raise UserError(f"{name} stands where the file of channel _{number:04d} should")
+    for number, channel in enumerate(image):
+        bad = int(np.count_nonzero(~np.isfinite(channel)))
+        if bad:
+            where = files[number] if len(files) == len(image) else f"channel {number}"
+            raise UserError(f"{bad} voxels of {where} are NaN or infinite")
 
 
 def _read(reader: Any, files: Sequence[str]) -> tuple[NDArray[Any], dict[str, Any]]:

@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 from nnunetv2_eccam.errors import UserError
 
@@ -39,7 +40,6 @@ def main(words: Sequence[str]) -> int:
     from nnunetv2.inference import predict_from_raw_data as nnunet
 
     from nnunetv2_eccam.inference.case_predictor import CasePredictor
-    from nnunetv2_eccam.inference.validation import replaced
 
     made = []
 
@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> int:
         return made[0]
 
     argv = ["nnUNetv2_eccam predict", *nnunet_words]
-    with replaced(sys, "argv", argv), replaced(nnunet, "nnUNetPredictor", predictor):
+    with patch.object(sys, "argv", argv), patch.object(nnunet, "nnUNetPredictor", predictor):
         try:
             nnunet.predict_entry_point()
         except (AssertionError, OSError, RuntimeError, ValueError) as error:

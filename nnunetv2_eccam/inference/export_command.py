@@ -40,11 +40,5 @@ def run(arguments: argparse.Namespace) -> int:
     from nnunetv2_eccam.inference.export import export_model, load_model
 
     model = load_model(folder, arguments.folds, arguments.checkpoint)
-    for done in export_model(model, arguments.output, arguments.size, arguments.dynamic):
-        ours, torchs = done.seconds
-        print(
-            f"{done.path}: fold {done.fold}, {done.path.stat().st_size / 2**20:.1f} MiB; logits differ from PyTorch's "
-            f"by {done.difference:.1e} at most, the largest is {done.largest:.1f}; a tile takes "
-            f"{1e3 * ours:.0f} ms on this CPU, through PyTorch {1e3 * torchs:.0f} ms"
-        )
+    print("\n".join(export_model(model, arguments.output, arguments.size, arguments.dynamic)))
     return 0

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nnunetv2_eccam.arguments import dataset_name
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.files import read_json
+from nnunetv2_eccam.files import nnunet_folder, read_json
 
 CHECKPOINT = "checkpoint_final.pth"
 """What nnU-Net writes when a training has ended."""
@@ -21,12 +22,7 @@ def model_folder(dataset: str, configuration: str, trainer: str, plans: str) -> 
     Raises:
         UserError: there is no such data set, or ``nnUNet_results`` is not set.
     """
-    from nnunetv2.utilities.file_path_utilities import get_output_folder
-
-    try:
-        return Path(get_output_folder(dataset, trainer, plans, configuration))
-    except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+    return nnunet_folder("nnUNet_results") / dataset_name(dataset) / f"{trainer}__{plans}__{configuration}"
 
 
 def check_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: str = CHECKPOINT) -> list[str]:

@@ -1,25 +1,13 @@
 """The trainer's own validation, with the batched predictor."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import patch
 
 from nnunetv2_eccam.inference.batched_predictor import BatchedPredictor
 
 
-@contextmanager
-def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Let a module's name stand for something else within the block."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
-
-
-@contextmanager
-def batched_validation() -> Iterator[None]:
+def batched_validation() -> AbstractContextManager[Any]:
     """Let nnU-Net's trainer predict its validation cases with :class:`BatchedPredictor` within the block.
 
     ``perform_actual_validation`` makes its predictor by the name that its module imported, so that name is
@@ -27,5 +15,4 @@ def batched_validation() -> Iterator[None]:
     """
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-    with replaced(module, "nnUNetPredictor", BatchedPredictor):
-        yield
+    return patch.object(module, "nnUNetPredictor", BatchedPredictor)

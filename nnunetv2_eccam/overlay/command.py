@@ -19,10 +19,9 @@ from nnunetv2_eccam.arguments import add_option, raw_folder
 from nnunetv2_eccam.errors import UserError
 
 WINDOW_HELP = (
-    "LEVEL WIDTH in HU, or one of soft-tissue (40 400), abdomen (40 350), pancreas (70 340), kidney\n"
-    "(112.5 383), liver (90 150), lung (-600 1500), bone (480 2500), brain (40 80); or percentiles\n"
-    "[LOW HIGH] (default: soft-tissue if dataset.json calls the channel CT; photographs in their\n"
-    "colours; else percentiles 1 99)"
+    "LEVEL WIDTH in HU, or one of soft-tissue (40 400), abdomen (40 350), pancreas (70 340), kidney (112.5 383), liver "
+    "(90 150), lung (-600 1500), bone (480 2500), brain (40 80); or percentiles [LOW HIGH] (default: soft-tissue if "
+    "dataset.json calls the channel CT; photographs in their colours; else percentiles 1 99)"
 )
 
 
@@ -35,24 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "-d", help="data set in nnUNet_raw, by number or name: its imagesTs, and labelsTs if any")
     add("--reference", type=Path, metavar="PATH", help="folder of true masks, named CASE.nii.gz, or one mask")
     add("--system", dest="systems", action="append", default=[], metavar="NAME=PATH",
-        help="a column: its name, and the folder of its predictions, named CASE.nii.gz, or one\n"
-        "prediction; repeat it for each system")  # fmt: skip
+        help="a column: its name, and the folder of its predictions, named CASE.nii.gz, or one prediction; repeat it "
+        "for each system")  # fmt: skip
     add("--cases", nargs="+", metavar="CASE", help="which cases (default: all that every folder has, if few)")
     add("--slices", default="area", metavar="HOW",
-        help="area: the largest reference (or predictions); disagreement: most pixels in which\n"
-        "systems and reference, or systems, differ; or numbers from 0, as 12,40 (default: area)")  # fmt: skip
+        help="area: the largest reference (or predictions); disagreement: most pixels in which systems and reference, "
+        "or systems, differ; or numbers from 0, as 12,40 (default: area)")  # fmt: skip
     add("--per-case", type=int, default=1, metavar="N", help="slices of each case, apart from each other (default: 1)")
     add("--channel", type=int, metavar="N",
         help="channel of the images: the N of CASE_000N (default: 0, of photographs their colours)")  # fmt: skip
     add("--style", choices=("contour", "fill", "errors"), default="contour",
-        help="contour or fill: each label in its colour; errors: true positives, false positives\n"
-        "and false negatives, all labels taken as one (default: contour)")  # fmt: skip
+        help="contour or fill: each label in its colour; errors: true positives, false positives and false negatives, "
+        "all labels taken as one (default: contour)")  # fmt: skip
     add("--label", dest="labels", nargs="+", type=int, metavar="N", help="draw these labels only (default: all)")
     add("--crop", dest="crop_mm", type=float, metavar="MM",
         help="cut out the labels with this margin (default: whole slices)")  # fmt: skip
     add_look(add, "across the largest voxels, in doubt axial")
-    # The help's own line breaks hold, as in the description.
-    parser.formatter_class = argparse.RawTextHelpFormatter
 
 
 def add_look(add: Callable[..., Any], default_plane: str) -> None:

@@ -1,95 +1,32 @@
-"""A picture of each system's result over slices of the images, as the paper's Fig. 4: the function and its options."""
+"""Rows of slices as a grid: the image, the reference and each system's result beside each other, as in Fig. 4."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.overlay.cases import find_files, is_computed_tomography, label_names
-from nnunetv2_eccam.overlay.drawing import draw
-from nnunetv2_eccam.overlay.page import PAGE_WIDTH_MM, check_target, save_figure
-from nnunetv2_eccam.overlay.rows import Row, rows_of_case
-from nnunetv2_eccam.overlay.window import parse_window
+from nnunetv2_eccam.overlay import colours
+from nnunetv2_eccam.overlay.cases import Overlay, find_files, is_computed_tomography, label_names
+from nnunetv2_eccam.overlay.colours import Colour
+from nnunetv2_eccam.overlay.page import LEGEND, LETTER, Page, check_target, outline, save_figure, show, write_above
+from nnunetv2_eccam.overlay.rows import Labels, Row, rows_of_case
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True)
-class Overlay:
-    """What is drawn, and how.
+__all__ = ["Overlay", "draw", "write_overlay"]
 
-    Attributes:
-        images: folder of images CASE_0000.nii.gz, or one image's file.
-        reference: folder of true masks CASE.nii.gz, or one's file; None for unlabelled cases.
-        systems: folder of predictions CASE.nii.gz, or one's file, by the system's name, in the order of columns.
-        cases: names of cases; None: all that are in every folder, if these are few.
-        slices: ``area``: the largest reference (or, without one, predictions); ``disagreement``: most pixels in
-            which a system differs from the reference (or, without one, from another system); or numbers along the
-            file's axis, from 0.
-        per_case: slices of each case, unless they are numbered.
-        plane: axial, coronal or sagittal; None: across the largest voxels, in doubt axial.
-        channel: of the images; None: the colours of photographs, of all else channel 0.
-        window: words as on the command line, see :func:`~nnunetv2_eccam.overlay.window.parse_window`; None: see
-            :func:`~nnunetv2_eccam.overlay.window.shown_voxels`.
-        style: ``contour`` or ``fill`` for labels, ``errors`` for hits, false alarms and misses; the last takes all
-            labels that are drawn as one.
-        labels: labels that are drawn; None: all.
-        crop_mm: cut out what is at most so far from the labels; None: whole slices.
-        width_mm: the picture's width at most.
-        dpi: pixels per inch, of the images in SVG and PDF too.
-    """
+REFERENCE_LINE, PREDICTION_LINE, LABEL_LINE = 1.2, 0.7, 0.9
+"""Widths of contours in points: where reference and prediction run along each other, the reference is seen on both
+sides; of several labels one mask's contours are drawn alone."""
 
-    images: Path
-    reference: Path | None = None
-    systems: Mapping[str, Path] = field(default_factory=dict)
-    cases: Sequence[str] | None = None
-    slices: Literal["area", "disagreement"] | Sequence[int] = "area"
-    per_case: int = 1
-    plane: str | None = None
-    channel: int | None = None
-    window: Sequence[str] | None = None
-    style: Literal["contour", "fill", "errors"] = "contour"
-    labels: Sequence[int] | None = None
-    crop_mm: float | None = None
-    width_mm: float = PAGE_WIDTH_MM
-    dpi: int = 300
-
-    @property
-    def merged(self) -> bool:
-        """All labels that are drawn are taken as one."""
-        return self.style == "errors"
-
-    @property
-    def masks(self) -> list[Path]:
-        """Where the masks are: of the reference, if there is one, and of each system."""
-        return [*([] if self.reference is None else [self.reference]), *self.systems.values()]
-
-    def check(self) -> None:
-        """See that the options can be followed, before a file is read.
-
-        Raises:
-            UserError: they cannot.
-        """
-        if not self.masks:
-            raise UserError(
-                "there is nothing to draw over the images; give --reference, or --system NAME=FOLDER, or both"
-            )
-        if self.style == "errors" and self.reference is None:
-            raise UserError("--style errors compares with a reference; give --reference, or another --style")
-        if self.slices == "disagreement" and len(self.masks) < 2:
-            raise UserError(
-                "--slices disagreement needs two masks to compare: a reference and a system, or two systems"
-            )
-        for what, value in (("--per-case", self.per_case), ("--width", self.width_mm), ("--dpi", self.dpi)):
-            if value <= 0:
-                raise UserError(f"{what} {value} is too small; give a number above 0")
-        if self.crop_mm is not None and self.crop_mm < 0:
-            raise UserError(f"--crop {self.crop_mm:g} is not a margin in mm; give 0 or more")
-        if self.channel is not None and self.channel < 0:
-            raise UserError(f"--channel {self.channel} is not a channel; they are counted from 0")
-        if self.labels is not None and min(self.labels, default=0) < 1:
-            raise UserError("--label: labels are whole numbers from 1; 0 is the background")
-        if self.window is not None:
-            parse_window(self.window)
+ENTRY_ROOM = 6
+"""What a legend's entry takes beside its text, in letters."""
 
 
 def write_overlay(options: Overlay, target: Path) -> list[Row]:
@@ -112,3 +49,113 @@ def write_overlay(options: Overlay, target: Path) -> list[Row]:
     rows = [row for each in files for row in rows_of_case(each, options, is_ct)]
     save_figure(lambda: draw(rows, options, names), target)
     return rows
+
+
+def draw(rows: Sequence[Row], options: Overlay, names: Mapping[int, str]) -> Figure:
+    """Draw rows, all with the same systems; ``names`` are those of labels.
+
+    Raises:
+        UserError: there are more labels than colours.
+    """
+    first = rows[0]
+    titles = ["image", *([] if first.reference is None else ["reference"]), *first.predictions]
+    ratios = [row.image.shape[0] * row.view.aspect / row.image.shape[1] for row in rows]
+    shown = _label_colours(rows, options)
+    page = Page(titles, ratios, options.width_mm, options.dpi)
+    for place, row in enumerate(rows):
+        panels = list(page.begin_row(place, row.view, row.image, row.case, row.number))
+        masks = [*([] if row.reference is None else [row.reference]), *row.predictions.values()]
+        for panel, mask in zip(panels[1:], masks, strict=True):
+            _draw_mask(panel, row, mask, options.style, shown)
+        if row.dice:
+            figures = ["DSC undefined" if value is None else f"DSC {value:.3f}" for value in row.dice.values()]
+            for panel, text in zip(panels, ["", "", *figures], strict=True):
+                write_above(panel, text)
+    _draw_legend(page, _legend(rows, options.style, shown, names))
+    return page.finish(_notes(rows, options, names))
+
+
+def _label_colours(rows: Sequence[Row], options: Overlay) -> dict[int, Colour]:
+    """Give each label a colour by its place among those asked for, and leave out those that no slice shows."""
+    if options.merged:
+        return {1: colours.REFERENCE}
+    masks = [mask for row in rows for mask in (row.reference, *row.predictions.values()) if mask is not None]
+    shown = sorted({int(label) for mask in masks for label in np.unique(mask)} - {0})
+    labels = options.labels or shown or [1]
+    if len(labels) > len(colours.LABELS):
+        raise UserError(
+            f"there are {len(labels)} labels and {len(colours.LABELS)} colours that can be told apart; choose with "
+            f"--label among {', '.join(map(str, labels))}"
+        )
+    named = dict(zip(labels, colours.LABELS, strict=False))
+    return {label: colour for label, colour in named.items() if label in shown} or named
+
+
+def _draw_mask(panel: Axes, row: Row, mask: Labels, style: str, shown: Mapping[int, Colour]) -> None:
+    is_prediction = row.reference is not None and mask is not row.reference
+    if style == "errors" and is_prediction:
+        show(panel, row.view, colours.colour_errors(row.image, np.asarray(row.reference), mask))
+        return
+    if style != "contour":
+        opacity = colours.FILL_OPACITY if style == "fill" else colours.OPACITY
+        show(panel, row.view, colours.colour_labels(row.image, mask, shown, opacity))
+        return
+    show(panel, row.view, row.image)
+    for label, colour in shown.items():
+        if len(shown) > 1 or row.reference is None:
+            outline(panel, mask == label, colour, LABEL_LINE if len(shown) > 1 else PREDICTION_LINE)
+            continue
+        # A single label is coloured by whose it is, several by which they are.
+        outline(panel, row.reference == label, colours.REFERENCE, REFERENCE_LINE)
+        if is_prediction:
+            outline(panel, mask == label, colours.PREDICTION, PREDICTION_LINE)
+
+
+def _legend(
+    rows: Sequence[Row], style: str, shown: Mapping[int, Colour], names: Mapping[int, str]
+) -> list[tuple[str, Colour]]:
+    has_reference, has_systems = rows[0].reference is not None, bool(rows[0].predictions)
+    if style == "errors":
+        errors = [
+            ("found (true positive)", colours.TRUE_POSITIVE), ("too much (false positive)", colours.FALSE_POSITIVE),
+            ("missed (false negative)", colours.FALSE_NEGATIVE),
+        ]  # fmt: skip
+        return [("reference", colours.REFERENCE), *(errors if has_systems else [])]
+    entries = [(names.get(label, f"label {label}"), colour) for label, colour in shown.items()]
+    if style == "contour" and len(entries) == 1 and has_reference:
+        name = entries[0][0]
+        prediction = [(f"prediction: {name}", colours.PREDICTION)] if has_systems else []
+        return [(f"reference: {name}", colours.REFERENCE), *prediction]
+    return entries
+
+
+def _draw_legend(page: Page, entries: Sequence[tuple[str, Colour]]) -> None:
+    from matplotlib.patches import Patch
+
+    letters = page.figure.get_figwidth() * 72 / (LETTER * LEGEND)
+    widths = [len(name) + ENTRY_ROOM for name, _ in entries]
+    columns = len(entries) if sum(widths) <= letters else max(1, int(letters // max(widths)))
+    # matplotlib leaves entries out whose name begins with an underscore, unless they are named afterwards.
+    shown = page.footer.legend(
+        handles=[Patch(color=colour, label="entry") for _, colour in entries], loc="upper center", borderaxespad=0.3,
+        bbox_to_anchor=(0.5, 0), ncols=columns, frameon=False, fontsize=LEGEND,
+        handlelength=1.2, handleheight=0.7, columnspacing=1.6, borderpad=0,
+    )  # fmt: skip
+    for text, (name, _) in zip(shown.get_texts(), entries, strict=True):
+        text.set(parse_math=False, text=name)
+
+
+def _notes(rows: Sequence[Row], options: Overlay, names: Mapping[int, str]) -> list[str]:
+    """Say below the picture what its reader has to know to read it."""
+    is_numbered = rows[0].view.numbered
+    numbers = "; slice numbers count from 0" if is_numbered else ""
+    sentences = list(dict.fromkeys(row.window for row in rows))
+    labels = options.labels or sorted(names)
+    if rows[0].dice:
+        mean = ", mean of the labels" if len(labels) > 1 and not options.merged else ""
+        sentences.append(f"DSC of the whole {'volume' if is_numbered else 'image'}{mean}")
+    if options.merged:
+        drawn = " and ".join(names.get(label, f"label {label}") for label in labels)
+        sentences.append(f"drawn: {drawn}" if drawn else "all labels taken as one")
+    views = dict.fromkeys(f"{row.view.description}{numbers}." for row in rows)
+    return [*views, "; ".join(sentences) + "."]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,21 +40,47 @@ FORMATS: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf
 """Endings of pictures, and the metadata left out of each, so that the same input gives the same file."""
 
 
-@dataclass
 class Page:
     """A figure with panels.
+
+    Args:
+        titles: of the columns.
+        ratios: height over width of what each row shows, both in mm.
+        width_mm: the page's width at most.
+        dpi: pixels per inch.
 
     Attributes:
         figure: matplotlib's.
         panels: (rows, columns) of axes.
         ratios: height over width of each row's panels.
         footer: axes of no height below the panels, for a legend.
+
+    Raises:
+        UserError: the page is too narrow for so many columns.
     """
 
-    figure: Figure
-    panels: npt.NDArray[Any]
-    ratios: list[float]
-    footer: Axes
+    def __init__(self, titles: Sequence[str], ratios: Sequence[float], width_mm: float, dpi: int) -> None:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+        panel = min((width_mm / MM_PER_INCH - ROW_NAMES) / len(titles), WIDEST_PANEL)
+        if panel < NARROWEST_PANEL:
+            needed = math.ceil((len(titles) * NARROWEST_PANEL + ROW_NAMES) * MM_PER_INCH)
+            raise UserError(f"--width {width_mm:g} is too narrow for {len(titles)} columns; give {needed} mm or more")
+        self.ratios = [max(min(ratio, TALLEST_PANEL), LOWEST_PANEL / panel) for ratio in ratios]
+        size = (ROW_NAMES + len(titles) * panel, 2 + sum(self.ratios) * panel)  # high enough for all text; see finish
+        layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+        self.figure = Figure(figsize=size, dpi=dpi, layout=layout)
+        grid = self.figure.add_gridspec(len(self.ratios) + 1, len(titles), height_ratios=[*self.ratios, 1e-4])
+        places = np.ndindex(len(self.ratios), len(titles))
+        self.panels = np.reshape([self.figure.add_subplot(grid[place]) for place in places], (-1, len(titles)))
+        for each in self.panels.flat:
+            each.set(xticks=[], yticks=[], anchor="N")  # of a flat slice too, the figure stands right above
+            each.spines[:].set_visible(False)
+        for each, title in zip(self.panels[0], titles, strict=True):
+            each.set_title(fitted(title, panel, HEADER), fontsize=HEADER, parse_math=False, pad=4)
+        self.footer = self.figure.add_subplot(grid[-1, :])
+        self.footer.set_axis_off()
 
     def begin_row(self, row: int, view: View, image: npt.NDArray[Any], case: str, number: int) -> npt.NDArray[Any]:
         """Show a slice in a row's first panel, with its name, directions and scale, and give the row's panels."""
@@ -77,36 +102,6 @@ class Page:
             wanted = sum(cell.width * width * ratio for cell, ratio in zip(cells, self.ratios, strict=True))
             figure.set_figheight(height + wanted - sum(cell.height * height for cell in cells))
         return self.figure
-
-
-def new_page(titles: Sequence[str], ratios: Sequence[float], width_mm: float, dpi: int) -> Page:
-    """Begin a page, at most so wide; ``ratios`` are height over width of what each row shows, both in mm.
-
-    Raises:
-        UserError: it is too narrow for so many columns.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    panel = min((width_mm / MM_PER_INCH - ROW_NAMES) / len(titles), WIDEST_PANEL)
-    if panel < NARROWEST_PANEL:
-        needed = math.ceil((len(titles) * NARROWEST_PANEL + ROW_NAMES) * MM_PER_INCH)
-        raise UserError(f"--width {width_mm:g} is too narrow for {len(titles)} columns; give {needed} mm or more")
-    heights = [max(min(ratio, TALLEST_PANEL), LOWEST_PANEL / panel) for ratio in ratios]
-    size = (ROW_NAMES + len(titles) * panel, 2 + sum(heights) * panel)  # high enough for all text; see finish
-    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-    figure = Figure(figsize=size, dpi=dpi, layout=layout)
-    grid = figure.add_gridspec(len(heights) + 1, len(titles), height_ratios=[*heights, 1e-4])
-    panels = np.array([[figure.add_subplot(grid[row, column]) for column in range(len(titles))]
-                       for row in range(len(heights))])  # fmt: skip
-    for each in panels.flat:
-        each.set(xticks=[], yticks=[], anchor="N")  # of a flat slice too, the figure stands right above
-        each.spines[:].set_visible(False)
-    for each, title in zip(panels[0], titles, strict=True):
-        each.set_title(fitted(title, panel, HEADER), fontsize=HEADER, parse_math=False, pad=4)
-    footer = figure.add_subplot(grid[-1, :])
-    footer.set_axis_off()
-    return Page(figure, panels, heights, footer)
 
 
 def fitted(text: str, inches: float, points: float) -> str:

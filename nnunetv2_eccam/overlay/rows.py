@@ -1,23 +1,18 @@
 """The slices of a case that are drawn: chosen, turned, windowed and cut out. The rest of the volumes is let go."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from nnunetv2_eccam.overlay.cases import CaseFiles
+from nnunetv2_eccam.overlay.cases import CaseFiles, Overlay
 from nnunetv2_eccam.overlay.view import View, view_of
 from nnunetv2_eccam.overlay.window import shown_voxels
 from nnunetv2_eccam.volumes import check_same_grid, read_image, read_labels
-
-if TYPE_CHECKING:
-    from nnunetv2_eccam.overlay.overlay import Overlay
 
 Labels = npt.NDArray[Any]
 """Whole numbers, 0 is background."""
@@ -149,10 +144,7 @@ def choose_slices(scores: npt.NDArray[Any], count: int) -> list[int]:
 
 
 def _selected(voxels: Labels, options: Overlay) -> Labels:
-    """Keep the labels that are drawn, by a look-up table: fast, and also of masks with many labels."""
-    table: Labels = np.arange(int(voxels.max(initial=0)) + 1, dtype=voxels.dtype)
+    """Keep the labels that are drawn."""
     if options.labels is not None:
-        table[~np.isin(table, options.labels)] = 0
-    if options.merged:
-        table = (table > 0).astype(np.uint8)
-    return np.asarray(table[voxels])
+        voxels = voxels * np.isin(voxels, options.labels)
+    return (voxels > 0).astype(np.uint8) if options.merged else voxels

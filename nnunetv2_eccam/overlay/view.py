@@ -120,10 +120,9 @@ def view_of(image: Volume, plane: str | None = None) -> View:
             whose voxels are clearly larger than along both others, else axial.
     """
     turns = np.asarray(io_orientation(image.affine), np.float64)
-    file_axes = [int(axis) for axis in np.argsort(turns[:, 0])]
-    spacing = [image.spacing[axis] for axis in file_axes]
-    shape = [image.shape[axis] for axis in file_axes]
-    cosine = float((np.abs(np.diagonal(image.affine[:3, file_axes])) / spacing).min())
+    body = image.to_ras()
+    spacing, shape = body.spacing, body.shape
+    cosine = float((np.diagonal(body.affine)[:3] / spacing).min())
     across = PLANES.index(plane) if plane is not None else _slice_axis(shape, spacing)
     across = across if image.oriented else 2
     left, top = (axis for axis in range(3) if axis != across)

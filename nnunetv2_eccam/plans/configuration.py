@@ -11,7 +11,6 @@ from nnunetv2_eccam.architectures.from_plans import (
     CLASS_NAME,
     OF_BLOCKS,
     PER_STAGE,
-    SWITCHES,
     bottleneck_size,
     cut_to_depth,
     network_arguments,
@@ -87,10 +86,7 @@ def make_configuration(
 def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) -> dict[str, Any]:
     """Put the override's arguments over the parent's, cut to the stages that it wants at most."""
     given = dict(override.arch_kwargs)
-    if unknown := sorted(set(given) - SWITCHES):
-        raise UserError(f"arch_kwargs has an unknown key {unknown[0]!r}; known are {', '.join(sorted(SWITCHES))}")
-    inherited = dict(parent["architecture"])
-    kwargs = dict(inherited["arch_kwargs"])
+    kwargs = dict(parent["architecture"]["arch_kwargs"])
     n_stages = given.pop("n_stages", None)
     if override.patch_size is not None:  # the parent's strides belong to the parent's patch
         if not isinstance(given.get("features_per_stage"), list):
@@ -99,7 +95,6 @@ def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) ->
         dimension = len(override.patch_size)
         for name in OF_BLOCKS:  # such an override, as the paper's, says all of its network
             kwargs.pop(name, None)
-        inherited["network_class_name"] = PLAIN_CLASS_NAME
         kwargs.update(
             n_stages=n_stages,
             strides=[[1] * dimension] + [[2] * dimension] * (n_stages - 1),
@@ -107,7 +102,7 @@ def _architecture(override: ConfigurationOverride, parent: Mapping[str, Any]) ->
             n_conv_per_stage=[2] * n_stages,
             n_conv_per_stage_decoder=[2] * (n_stages - 1),
         )
-    arguments = cut_to_depth({**inherited, "arch_kwargs": kwargs}, n_stages)
+    arguments = cut_to_depth({**parent["architecture"], "arch_kwargs": kwargs}, n_stages)
     stages = arguments["n_stages"]
     for name, value in given.items():
         per_stage = name in PER_STAGE

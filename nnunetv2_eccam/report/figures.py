@@ -12,8 +12,7 @@ import numpy as np
 import pandas
 import seaborn
 
-from nnunetv2_eccam.report.measured import Measured, Where
-from nnunetv2_eccam.report.metrics import METRICS, Metric
+from nnunetv2_eccam.report.measured import METRICS, Measured, Metric, Where
 from nnunetv2_eccam.report.table import slug
 
 WIDTH = 8.5
@@ -122,7 +121,7 @@ def curve_figures(measured: Measured) -> Iterator[Figure]:
     """Draw loss and pseudo Dice over steps (epochs where they are not known) of each data set's trainings."""
     colours = {_broken(title): colour for title, colour in _colours(measured.spec.titles).items()}
     for dataset in measured.spec.datasets:
-        logs = [pandas.DataFrame(epochs).assign(system=_broken(part.system.title))
+        logs = [epochs.assign(system=_broken(part.system.title))
                 for part, epochs in measured.epochs.items() if part.dataset == dataset]  # fmt: skip
         if not logs:
             continue

@@ -1,15 +1,14 @@
 """What a benchmark has measured so far: every system's scores by case and training; summaries and comparisons."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pandas import DataFrame, MultiIndex, concat
 
-from nnunetv2_eccam.benchmark.parts import KEYS, Part, parts_of
+from nnunetv2_eccam.benchmark.records import KEYS, Part, parts_of, read_epochs
 from nnunetv2_eccam.benchmark.spec import Spec, read_spec_of
-from nnunetv2_eccam.benchmark.training_logs import Epoch, read_epochs
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.score_files import (
     SLICE_COLUMNS,
@@ -19,7 +18,6 @@ from nnunetv2_eccam.evaluation.score_files import (
     read_scores,
 )
 from nnunetv2_eccam.files import read_json
-from nnunetv2_eccam.report.metrics import METRICS, Metric
 from nnunetv2_eccam.statistics import Comparison, Summary, compare, holm, summarise
 
 SUBSETS = {"val": "validation", "test": "test"}
@@ -27,6 +25,43 @@ SUBSETS = {"val": "validation", "test": "test"}
 
 CaseKey = tuple[str, str, str, str]
 """Data set, subset, label, case."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of one case or slice.
+
+    Attributes:
+        column: its column in score files.
+        title: as the report calls it.
+        factor: from the file's value to the one that is shown: 100 for fractions, which the report has in percent.
+        higher_is_better: whether more is better.
+        is_overlap: whether it is made of counted voxels, so that slices and patients have it too.
+        published: its name in the paper's tables, if it is there.
+    """
+
+    column: str
+    title: str
+    factor: float = 100
+    higher_is_better: bool = True
+    is_overlap: bool = True
+    published: str | None = None
+
+
+METRICS = {
+    metric.column: metric
+    for metric in (
+        Metric("dsc", "DSC", published="DSC"),
+        Metric("sensitivity", "Sensitivity", published="sensitivity"),
+        Metric("precision", "Precision", published="precision"),
+        Metric("hd95", "HD95", factor=1, higher_is_better=False, is_overlap=False),
+        Metric("nsd", "NSD", is_overlap=False),
+    )
+}
+"""By the column of score files, in the report's order."""
+
+OVERLAP = tuple(metric for metric in METRICS.values() if metric.is_overlap)
+"""Those of a slice and of a patient."""
 
 
 class Where(NamedTuple):
@@ -54,6 +89,7 @@ class Measured:
     Attributes:
         work_dir: its work folder.
         spec: what was asked for.
+        metric: by which systems are compared.
         records: each part's record, as it was written.
         epochs: each trained fold's epochs, where it has a checkpoint.
         levels: the scores by ``volume``, ``slice`` (those that hold the structure in the reference) and ``patient``
@@ -66,18 +102,25 @@ class Measured:
 
     def __init__(self, work_dir: Path) -> None:
         self.work_dir, self.spec = work_dir, read_spec_of(work_dir)
+        asked = self.spec.statistics
+        self.metric = METRICS[asked.metric]
+        self._interval: dict[str, Any] = {
+            "confidence": asked.confidence,
+            "n_bootstrap": asked.bootstrap,
+            "seed": asked.seed,
+        }
         self.records: dict[Part, dict[str, Any]] = {}
-        self.epochs: dict[Part, list[Epoch]] = {}
+        self.epochs: dict[Part, DataFrame] = {}
         for each in parts_of(self.spec):
             record = each.folder(work_dir / "records") / f"{each.stem}.json"
             if record.is_file():
                 self.records[each] = read_json(record)
                 if not isinstance(self.records[each], dict):
                     raise UserError(f"{record} is not a record; delete it and run nnUNetv2_eccam benchmark again")
-            if epochs := read_epochs(each.model_folder(work_dir)):
+            if len(epochs := read_epochs(each.model_folder(work_dir))):
                 self.epochs[each] = epochs
-        asked = self.spec.evaluation.group
-        group = None if asked is None else asked.pattern
+        pattern = self.spec.evaluation.group
+        group = None if pattern is None else pattern.pattern
         volumes = _scores(work_dir, self.spec, "volume", VOLUME_COLUMNS)
         slices = _scores(work_dir, self.spec, "slice", SLICE_COLUMNS)
         slices = slices[(slices["tp"] + slices["fn"]) > 0]
@@ -96,11 +139,6 @@ class Measured:
             patients = concat(pooled, ignore_index=True)
             self.levels["patient"] = patients.assign(part=patients["patient"], unit=patients["patient"])
 
-    @property
-    def metric(self) -> Metric:
-        """The metric by which systems are compared."""
-        return METRICS[self.spec.statistics.metric]
-
     def unit(self, metric: Metric, *datasets: str) -> str:
         """Give the unit in which a metric is shown: %, or the images' mm or px."""
         if metric.factor == 100:
@@ -113,24 +151,16 @@ class Measured:
         return "patient" if metric.is_overlap and "patient" in self.levels else "volume"
 
     @property
-    def blocks(self) -> Iterator[tuple[str, str]]:
+    def blocks(self) -> list[tuple[str, str]]:
         """The data sets and subsets that have scores."""
-        volumes = self.levels["volume"]
-        for dataset in self.spec.datasets:
-            for subset in SUBSETS:
-                if ((volumes["dataset"] == dataset) & (volumes["subset"] == subset)).any():
-                    yield dataset, subset
+        every = ((dataset, subset) for dataset in self.spec.datasets for subset in SUBSETS)
+        return [block for block in every if self.labels(*block)]
 
     def labels(self, dataset: str, subset: str) -> list[Where]:
         """Give the labels that have scores, in the order of the score files, which is that of dataset.json."""
         volumes = self.levels["volume"]
         rows = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == subset)]
         return [Where(dataset, subset, str(label)) for label in dict.fromkeys(rows["label"])]
-
-    @property
-    def all_labels(self) -> list[Where]:
-        """All data sets, subsets and labels that have scores."""
-        return [where for block in self.blocks for where in self.labels(*block)]
 
     @cache  # noqa: B019 - lives as long as one report is written
     def rows(self, level: str, where: Where, system: str | None = None) -> DataFrame:
@@ -150,16 +180,15 @@ class Measured:
     def complete(self, where: Where) -> list[str]:
         """Give the systems that have every case that any system has."""
         rows = self.rows("volume", where)
-        cases = {title: set(rows[rows["system"] == title]["case"]) for title in self.systems(where)}
-        return [title for title, own in cases.items() if own == set(rows["case"])]
+        counts = rows.groupby("system")["case"].nunique()
+        return [title for title in self.systems(where) if counts[title] == rows["case"].nunique()]
 
     def by_training(self, level: str, where: Where, system: str, metric: Metric, key: str = "part") -> DataFrame:
         """Give a system's values: a row for each part (or unit), by it, its unit and fold; a column a repeat."""
         rows = self.rows(level, where, system)
         wide = rows.groupby([key, "repeat"])[metric.column].mean().unstack("repeat") * metric.factor
         first = rows.drop_duplicates(key).set_index(key, drop=False).loc[wide.index]
-        names = [key, "unit", "fold"]
-        wide.index = MultiIndex.from_arrays([first[name] for name in names], names=["part", "unit", "fold"])
+        wide.index = MultiIndex.from_arrays([wide.index, first["unit"], first["fold"]], names=["part", "unit", "fold"])
         return wide
 
     def means(self, where: Where, metric: Metric) -> DataFrame:
@@ -173,7 +202,7 @@ class Measured:
         """Summarise a system's scores, in the metric's unit."""
         wide = self.by_training(level, where, system, metric)
         units, folds = wide.index.get_level_values("unit"), wide.index.get_level_values("fold")
-        return summarise(wide.to_numpy(), units.tolist(), folds.tolist(), **self._options)
+        return summarise(wide.to_numpy(), units.tolist(), folds.tolist(), **self._interval)
 
     @cache  # noqa: B019
     def compare(self, where: Where, first: str, second: str, metric: Metric) -> Comparison:
@@ -182,7 +211,7 @@ class Measured:
         a, b = (self.by_training(level, where, each, metric, "unit") for each in (first, second))
         both = a.index.intersection(b.index)
         folds = both.get_level_values("fold").tolist()
-        return compare(a.loc[both].to_numpy(), b.loc[both].to_numpy(), folds, **self._options)
+        return compare(a.loc[both].to_numpy(), b.loc[both].to_numpy(), folds, **self._interval)
 
     def reference(self, where: Where) -> str | None:
         """Choose the system that the others are compared with: the spec's, else the one with the best mean.
@@ -202,11 +231,6 @@ class Measured:
         reference = self.reference(where)
         others = [] if reference is None else [each for each in self.systems(where) if each != reference]
         return adjusted({other: self.compare(where, other, str(reference), metric) for other in others})
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        asked = self.spec.statistics
-        return {"confidence": asked.confidence, "n_bootstrap": asked.bootstrap, "seed": asked.seed}
 
 
 Key = TypeVar("Key")

@@ -11,7 +11,7 @@ from nnunetv2_eccam.report.figures import Figure, case_figures, curve_figures
 from nnunetv2_eccam.report.measured import SUBSETS, Measured
 from nnunetv2_eccam.report.paper_tables import paper_tables
 from nnunetv2_eccam.report.result_tables import case_table, comparisons, folds, overall, overview
-from nnunetv2_eccam.report.run_tables import commands_of, cost_table, costs, missing_table, runs_table
+from nnunetv2_eccam.report.run_tables import commands_of, cost_table, missing_table, runs_table
 from nnunetv2_eccam.report.table import ENDINGS, Table
 from nnunetv2_eccam.report.worst_cases import WorstCase, worst_cases
 from nnunetv2_eccam.systems.published import PUBLISHED
@@ -56,7 +56,7 @@ def write_report(work_dir: Path) -> Path:
     missing = missing_table(measured)
     sections = list(_sections(measured))
     sections = [section for section in sections if section.name == "methods" or any(section[2:])]
-    every = [*_there(missing), *(table for section in sections for table in section.tables)]
+    every = [*missing, *(table for section in sections for table in section.tables)]
     written = {path for table in every for path in table.write(tables)}
     for figure in (figure for section in sections for figure in section.figures):
         written.add(figures / f"{figure.name}.svg")
@@ -73,28 +73,23 @@ def write_report(work_dir: Path) -> Path:
 def _sections(measured: Measured) -> Iterator[Section]:
     worst = worst_cases(measured)
     linked = {each.key: each.name for each in worst if each.pictures}
-    hours = {key: float(cost["Hours per training"]) for key, cost in costs(measured).items()}
-    yield Section("overview", "Overview", _there(overview(measured, hours)))
+    yield Section("overview", "Overview", overview(measured))
     yield Section("methods", "Methods")
     for dataset, subset in measured.blocks:
-        spread = folds(measured, dataset) if subset == "val" else None
-        tables = _there(*overall(measured, dataset, subset), *comparisons(measured, dataset, subset), spread)
+        tables = overall(measured, dataset, subset) + comparisons(measured, dataset, subset)
+        tables += folds(measured, dataset) if subset == "val" else []
         name = f"data-{measured.spec.datasets.index(dataset)}-{subset}"
         yield Section(name, f"{dataset}: {SUBSETS[subset]}", tables, list(case_figures(measured, dataset, subset)))
     printed = [table for name in PUBLISHED for table in paper_tables(measured, name)]
     yield Section("paper", "Beside the paper", printed)
-    yield Section("cost", "Training and its cost", _there(cost_table(measured)), list(curve_figures(measured)))
+    yield Section("cost", "Training and its cost", cost_table(measured), list(curve_figures(measured)))
     yield Section("worst", "Worst cases", worst=worst)
-    if next(measured.blocks, None):
+    if measured.blocks:
         yield Section("all-cases", "All cases", [case_table(measured, linked)])
-    yield Section("provenance", "Provenance", _there(runs_table(measured)), commands=commands_of(measured))
+    yield Section("provenance", "Provenance", runs_table(measured), commands=commands_of(measured))
 
 
-def _there(*tables: Table | None) -> list[Table]:
-    return [table for table in tables if table is not None]
-
-
-def _page(measured: Measured, missing: Table | None, sections: list[Section]) -> str:
+def _page(measured: Measured, missing: list[Table], sections: list[Section]) -> str:
     """Fill the template.
 
     Jinja escapes every text. Figures are images, in which nothing runs. The page carries a content security policy

@@ -6,8 +6,7 @@ from typing import Any
 from pandas import DataFrame
 
 from nnunetv2_eccam.benchmark.spec import Entry
-from nnunetv2_eccam.report.measured import SUBSETS, Measured, Where
-from nnunetv2_eccam.report.metrics import OVERLAP
+from nnunetv2_eccam.report.measured import OVERLAP, SUBSETS, Measured
 from nnunetv2_eccam.report.table import Table, slug
 from nnunetv2_eccam.systems import SYSTEMS
 from nnunetv2_eccam.systems.published import PUBLISHED
@@ -62,7 +61,11 @@ def _paper_table(measured: Measured, paper_table: str, dataset: str, subset: str
             for metric in metrics:
                 cells[f"{metric.title} published"] = scores.get(metric.published or "", math.nan)
                 for level in [each for each in ("slice", "volume", "patient") if each in measured.levels]:
-                    cells |= _measured(measured, level, where, system, f"{metric.title} per {level}", metric)
+                    found = None
+                    if system and len(measured.rows(level, where, system.title)):
+                        found = measured.summary(level, where, system.title, metric)
+                    cells |= {f"{metric.title} per {level} {each}": getattr(found, each, math.nan)
+                              for each in ("mean", "low", "high")}  # fmt: skip
             rows.append(cells)
     frame = DataFrame(rows)
     layout = {f"{name.removesuffix(' mean')} [%]": f"{{{name}}}\n[{{{name[:-4]}low}}, {{{name[:-4]}high}}]"
@@ -82,13 +85,3 @@ def paper_rows(paper_table: str) -> list[str]:
     listed = [row.label for system in SYSTEMS for row in system.rows if row.table == paper_table]
     printed = [] if paper_table.startswith("Fig") else list(PUBLISHED[paper_table])
     return list(dict.fromkeys([*printed, *listed]))
-
-
-def _measured(
-    measured: Measured, level: str, where: Where, system: Entry | None, name: str, metric: Any
-) -> dict[str, Any]:
-    names = [f"{name} {each}" for each in ("mean", "low", "high")]
-    if system is None or not len(measured.rows(level, where, system.title)):
-        return dict.fromkeys(names, math.nan)
-    found = measured.summary(level, where, system.title, metric)
-    return dict(zip(names, (found.mean, found.low, found.high), strict=True))

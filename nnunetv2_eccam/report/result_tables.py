@@ -1,27 +1,41 @@
 """The tables of what was measured: means, differences with their tests, folds, and every case."""
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from pandas import DataFrame
 
-from nnunetv2_eccam.report.measured import SUBSETS, CaseKey, Measured, Tested, Where, adjusted
-from nnunetv2_eccam.report.metrics import METRICS, OVERLAP, Metric
+from nnunetv2_eccam.report.measured import METRICS, OVERLAP, SUBSETS, CaseKey, Measured, Metric, Tested, Where, adjusted
+from nnunetv2_eccam.report.run_tables import costs
 from nnunetv2_eccam.report.table import Table, slug, value_text
-from nnunetv2_eccam.statistics import Summary
 
 LEVELS = {"volume": "per volume", "patient": "per patient", "slice": "per slice"}
 """What is scored, and how tables call it."""
 
+CASES = {"volume": "cases", "patient": "patients", "slice": "slices that hold the structure in the reference"}
+"""Over what means are."""
+
+OF_A_MEAN = ("mean", "SD", "low", "high", "n", "n of")
+"""The columns of a ``Summary``, behind the metric's name."""
+
 DIFFERENCE = "{+difference}\n[{difference low}, {difference high}]"
 
 
-def mean_fields(name: str, found: Summary) -> dict[str, Any]:
-    """Give the columns of a mean."""
-    values = (found.mean, found.sd, found.low, found.high, found.n_defined, found.n_all)
-    return dict(zip((f"{name} {each}" for each in ("mean", "SD", "low", "high", "n", "n of")), values, strict=True))
+def means(
+    measured: Measured, level: str, where: Where, metrics: Sequence[Metric]
+) -> Iterator[tuple[str, dict[str, Any], set[Metric]]]:
+    """Give each system that has scores, the columns of its means, and the metrics in which it is the best."""
+    present = [title for title in measured.systems(where) if len(measured.rows(level, where, title))]
+    found = {each: {title: measured.summary(level, where, title, each) for title in present} for each in metrics}
+    best = {each: best_of(measured, where, each, {title: summary.mean for title, summary in of.items()})
+            for each, of in found.items()}  # fmt: skip
+    for title in present:
+        columns = {f"{each.title} {name}": value for each in metrics
+                   for name, value in zip(OF_A_MEAN, found[each][title], strict=True)}  # fmt: skip
+        yield title, columns, {each for each in metrics if title in best[each]}
 
 
 def mean_pattern(name: str) -> str:
@@ -39,41 +53,35 @@ def best_of(measured: Measured, where: Where, metric: Metric, means: dict[str, f
     return {title for title, value in defined.items() if value == chosen}
 
 
-def overview(measured: Measured, hours: dict[tuple[str, str], float]) -> Table | None:
-    """Make the table that comes first: each system's mean, its difference from the reference, and its cost.
-
-    Args:
-        measured: the scores.
-        hours: of one training, by data set and system.
-    """
+def overview(measured: Measured) -> list[Table]:
+    """Make the table that comes first: each system's mean, its difference from the reference, and its cost."""
+    hours = costs(measured).get("Hours per training", {})
     metric, bold, notes = measured.metric, set[tuple[int, str]](), list[str]()
     rows: list[dict[str, Any]] = []
     level = measured.level_of(metric)
-    for where in measured.all_labels:
+    for where in (where for block in measured.blocks for where in measured.labels(*block)):
         reference, tests = measured.reference(where), measured.against(where, metric)
-        found = {title: measured.summary(level, where, title, metric) for title in measured.systems(where)}
-        best = best_of(measured, where, metric, {title: each.mean for title, each in found.items()})
-        for title, summary in found.items():
-            bold |= {(len(rows), metric.title)} if title in best else set()
+        for title, columns, best in means(measured, level, where, [metric]):
+            bold |= {(len(rows), each.title) for each in best}
             own, other = (hours.get((where.dataset, each), math.nan) for each in (title, str(reference)))
             rows.append(
-                {"System": title, **mean_fields(metric.title, summary), **_difference(tests.get(title)),
+                {"System": title, **columns, **_difference(tests.get(title)),
                  "role": "reference" if title == reference else "", "Cost": own / other, "Data set": where.dataset,
                  "Subset": SUBSETS[where.subset], "Label": where.label}
             )  # fmt: skip
         notes += [_visible(where, tests, measured.unit(metric, where.dataset))] if tests else []
     if not rows:
-        return None
+        return []
     layout = {metric.title: mean_pattern(metric.title), "Difference": DIFFERENCE + "\n{role}",
               "p (Holm)": "{p adjusted}", "System": "{System}\n{Data set}, {Subset}, {Label}"}  # fmt: skip
     title = f"{metric.title} [{measured.unit(metric)}] {LEVELS[level]}"
-    return Table(
+    return [Table(
         "overview", title, DataFrame(rows).drop(columns="p"), layout,
-        (f"Mean ± SD over {_cases(level)}, its {_percent(measured)} confidence interval, number of defined values; "
+        (f"Mean ± SD over {CASES[level]}, its {_percent(measured)} confidence interval, number of defined values; "
          "difference: the system minus the reference; cost: hours of a training, times the reference's. Bold: the best "
          "mean, among systems that have all cases.", *notes),
         frozenset(bold),
-    )  # fmt: skip
+    )]  # fmt: skip
 
 
 def _visible(where: Where, tests: dict[str, Tested], unit: str) -> str:
@@ -86,21 +94,14 @@ def _visible(where: Where, tests: dict[str, Tested], unit: str) -> str:
     return f"{where}: four of five such studies, with {n} pairs, find a true difference of {visible} significant."
 
 
-def _cases(level: str) -> str:
-    return {"volume": "cases", "patient": "patients", "slice": "slices that hold the structure in the reference"}[level]
-
-
 def _percent(measured: Measured) -> str:
     return f"{100 * measured.spec.statistics.confidence:g}%"
 
 
 def _difference(test: Tested | None) -> dict[str, Any]:
-    names = ("difference", "difference low", "difference high", "p", "p adjusted")
-    if test is None:
-        return dict.fromkeys(names, math.nan)
-    found = test.comparison
-    values = (found.mean_difference, found.low, found.high, found.p_value, test.adjusted)
-    return dict(zip(names, values, strict=True))
+    columns = {"difference": "mean_difference", "difference low": "low", "difference high": "high", "p": "p_value"}
+    found = {name: getattr(test and test.comparison, field, math.nan) for name, field in columns.items()}
+    return {**found, "p adjusted": test.adjusted if test else math.nan}
 
 
 def overall(measured: Measured, dataset: str, subset: str) -> list[Table]:
@@ -111,21 +112,13 @@ def overall(measured: Measured, dataset: str, subset: str) -> list[Table]:
         rows: list[dict[str, Any]] = []
         bold = set()
         for where in measured.labels(dataset, subset):
-            present = [title for title in measured.systems(where) if len(measured.rows(level, where, title))]
-            found = {(title, each): measured.summary(level, where, title, each)
-                     for title in present for each in metrics}  # fmt: skip
-            for each in metrics:
-                best = best_of(measured, where, each, {title: found[title, each].mean for title in present})
-                bold |= {(len(rows) + present.index(title), _header(measured, each, dataset)) for title in best}
-            for title in present:
-                row = {"System": title, "Label": where.label}
-                for each in metrics:
-                    row |= mean_fields(each.title, found[title, each])
-                rows.append(row)
+            for title, columns, best in means(measured, level, where, metrics):
+                bold |= {(len(rows), _header(measured, each, dataset)) for each in best}
+                rows.append({"System": title, "Label": where.label, **columns})
         if rows:
             layout = {_header(measured, each, dataset): mean_pattern(each.title) for each in metrics}
             note = (
-                f"Mean ± SD over {_cases(level)}; {_percent(measured)} confidence interval of the mean, by resampling "
+                f"Mean ± SD over {CASES[level]}; {_percent(measured)} confidence interval of the mean, by resampling "
                 f"whole {'patients' if 'patient' in measured.levels else 'cases'}; number of defined values. Bold: the "
                 "best mean of each label, among systems that have all cases."
             )
@@ -141,17 +134,16 @@ def _header(measured: Measured, metric: Metric, dataset: str) -> str:
 
 def comparisons(measured: Measured, dataset: str, subset: str) -> list[Table]:
     """Make the tables of differences: every system against the reference in every metric, and all pairs in one."""
-    against, pairs = [], []
-    primary = measured.metric
+    primary, rows = measured.metric, defaultdict[str, list[dict[str, Any]]](list)
     for where in measured.labels(dataset, subset):
         reference = measured.reference(where)
         for metric in (primary, *(each for each in METRICS.values() if each != primary)):
             for title, test in measured.against(where, metric).items():
-                against.append(_row(measured, where, title, str(reference), metric, test))
+                rows["against"].append(_row(measured, where, title, str(reference), metric, test))
         systems = measured.systems(where)
         tests = adjusted({pair: measured.compare(where, *pair, primary) for pair in combinations(systems, 2)})
         if len(systems) > 2:
-            pairs += [_row(measured, where, *pair, primary, test) for pair, test in tests.items()]
+            rows["pairs"] += [_row(measured, where, *pair, primary, test) for pair, test in tests.items()]
     note = (
         f"Mean of system minus other over the pairs, in the metric's unit, with its {_percent(measured)} confidence "
         "interval. p: Wilcoxon's signed-rank test. r: matched-pairs rank-biserial correlation. d_z: mean over SD of "
@@ -162,9 +154,9 @@ def comparisons(measured: Measured, dataset: str, subset: str) -> list[Table]:
     families = {"against": ("systems against the reference", "Each label and metric is a family of tests of its own."),
                 "pairs": ("all pairs of systems", "All pairs of a label are a family of tests.")}  # fmt: skip
     return [
-        Table(slug(name, dataset, SUBSETS[subset]), f"{where_}: {families[name][0]}", DataFrame(rows), layout,
+        Table(slug(name, dataset, SUBSETS[subset]), f"{where_}: {families[name][0]}", DataFrame(of_family), layout,
               (note + families[name][1],))
-        for name, rows in (("against", against), ("pairs", pairs)) if rows
+        for name, of_family in rows.items()
     ]  # fmt: skip
 
 
@@ -177,13 +169,13 @@ def _row(measured: Measured, where: Where, first: str, second: str, metric: Metr
     }  # fmt: skip
 
 
-def folds(measured: Measured, dataset: str) -> Table | None:
-    """Make the table of means per fold and, of several, per repeat; None where there is one fold and one repeat."""
+def folds(measured: Measured, dataset: str) -> list[Table]:
+    """Make the table of means per fold and, of several, per repeat; none where there is one fold and one repeat."""
     spec, metric = measured.spec, measured.metric
     volumes = measured.levels["volume"]
     rows = volumes[(volumes["dataset"] == dataset) & (volumes["subset"] == "val")]
     if not len(rows) or (len(spec.folds) < 2 and spec.repeats < 2):
-        return None
+        return []
     means = rows.groupby(["system", "label", "repeat", "fold"], sort=False)[metric.column].mean() * metric.factor
     wide = means.unstack("fold").reindex(columns=[str(fold) for fold in spec.folds])
     wide = wide.rename(columns=lambda fold: f"Fold {fold}").assign(**{"SD of folds": wide.std(axis=1)}).reset_index()
@@ -191,7 +183,7 @@ def folds(measured: Measured, dataset: str) -> Table | None:
     order = {title: number for number, title in enumerate(spec.titles)}
     wide = wide.sort_values(["System", "Repeat"], key=lambda each: each.map(order).fillna(each), kind="stable")
     title = f"{dataset}, validation: {metric.title} [{measured.unit(metric, dataset)}] per volume, means of folds"
-    return Table(slug("folds", dataset), title, wide)
+    return [Table(slug("folds", dataset), title, wide)]
 
 
 def case_table(measured: Measured, pictures: Mapping[CaseKey, str]) -> Table:

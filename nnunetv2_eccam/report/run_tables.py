@@ -1,67 +1,65 @@
 """The tables of the trainings themselves: what they cost, where and with what they ran, what is missing."""
 
 import math
-import statistics
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pandas import DataFrame
 
-from nnunetv2_eccam.benchmark.parts import KEYS, Part, known_folder, parts_of
-from nnunetv2_eccam.benchmark.training_logs import Epoch
+from nnunetv2_eccam.benchmark.records import KEYS, Part, known_folder, parts_of
 from nnunetv2_eccam.report.measured import SUBSETS, Measured
 from nnunetv2_eccam.report.table import Table
 
 JOULES_PER_KWH = 3.6e6
 CLIMB = 0.3
 """Points of pseudo Dice over the last fifth of a training; with more it has not reached its plateau."""
+NO_EPOCHS = DataFrame(columns=["epoch", "pseudo_dice", "seconds"], dtype=float)
+"""The log of a training that has none."""
 NAMED_CASES = 10
 """How many cases are named at most; the list of cases has them all."""
 
 
-def costs(measured: Measured) -> dict[tuple[str, str], dict[str, Any]]:
-    """Give what the trainings of each data set and system took; NaN where it is not known."""
+def costs(measured: Measured) -> DataFrame:
+    """Give what the trainings of each data set and system took, a row for both; NaN where it is not known."""
     rows = []
     for part in dict.fromkeys([*measured.records, *measured.epochs]):
         if part.fold is not None:
-            record, log = measured.records.get(part, {}), measured.epochs.get(part, [])
+            record, log = measured.records.get(part, {}), measured.epochs.get(part, NO_EPOCHS)
             known = {name: _number(record.get(name)) for name in ("parameters", "train_seconds", "energy_joules")}
             rows.append({
                 "dataset": part.dataset, "system": part.system.title, "on": computed_on(record), "climb": climb(log),
-                "epochs": len(log) or _number(record.get("epochs")), **known,
-                "epoch_seconds": statistics.median(epoch.seconds for epoch in log) if log else math.nan,
+                "epochs": len(log) or _number(record.get("epochs")), **known, "epoch_seconds": log["seconds"].median(),
             })  # fmt: skip
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for (dataset, title), own in DataFrame(rows).groupby(["dataset", "system"], sort=False) if rows else ():
-        measured = own["energy_joules"].count()
-        found[str(dataset), str(title)] = {
-            "Trainings": len(own), "Parameters [M]": own["parameters"].mean() / 1e6,
-            "Hours per training": own["train_seconds"].mean() / 3600,
-            "Hours in all": own["train_seconds"].sum(min_count=1) / 3600,
-            "Epochs": ", ".join(dict.fromkeys(f"{value:g}" for value in own["epochs"].dropna())),
-            "Seconds per epoch": own["epoch_seconds"].median(), "Climb [points]": own["climb"].mean(),
-            "energy": own["energy_joules"].sum(min_count=1) / JOULES_PER_KWH,
-            "known": f"of {measured} trainings" if measured else "",
-            "Computed on": ", ".join(dict.fromkeys(filter(None, own["on"]))),
-        }  # fmt: skip
-    return found
+    if not rows:
+        return DataFrame()
+    trainings = DataFrame(rows).groupby(["dataset", "system"], sort=False)
+    seconds, joules = trainings["train_seconds"], trainings["energy_joules"]
+    return DataFrame({
+        "Trainings": trainings.size(), "Parameters [M]": trainings["parameters"].mean() / 1e6,
+        "Hours per training": seconds.mean() / 3600, "Hours in all": seconds.sum(min_count=1) / 3600,
+        "Epochs": trainings["epochs"].agg(lambda each: ", ".join(dict.fromkeys(f"{n:g}" for n in each.dropna()))),
+        "Seconds per epoch": trainings["epoch_seconds"].median(), "Climb [points]": trainings["climb"].mean(),
+        "energy": joules.sum(min_count=1) / JOULES_PER_KWH,
+        "known": joules.count().map(lambda n: f"of {n} trainings" if n else ""),
+        "Computed on": trainings["on"].agg(lambda each: ", ".join(dict.fromkeys(filter(None, each)))),
+    })  # fmt: skip
 
 
-def climb(log: Sequence[Epoch]) -> float:
+def climb(log: DataFrame) -> float:
     """Give by how many points the pseudo Dice rises over the last fifth of a training, by a straight line."""
-    last = [epoch for epoch in log[-(len(log) // 5) :] if math.isfinite(epoch.pseudo_dice)]
+    last = log.tail(len(log) // 5).dropna(subset="pseudo_dice")
     if len(log) < 10 or len(last) < 2:
         return math.nan
-    slope = np.polyfit([epoch.epoch for epoch in last], [100 * epoch.pseudo_dice for epoch in last], 1)[0]
+    slope = np.polyfit(last["epoch"], 100 * last["pseudo_dice"], 1)[0]
     return float(slope) * len(log) / 5
 
 
-def cost_table(measured: Measured) -> Table | None:
-    """Make the table of costs; None where nothing is known."""
+def cost_table(measured: Measured) -> list[Table]:
+    """Make the table of costs; none where nothing is known."""
     found = costs(measured)
-    rows = [{"System": title, "Data set": dataset, **cost} for (dataset, title), cost in found.items()]
-    short = [f"{title} on {dataset}" for (dataset, title), cost in found.items() if cost["Climb [points]"] > CLIMB]
+    if found.empty:
+        return []
+    short = [f"{title} on {dataset}" for dataset, title in found.index[found["Climb [points]"] > CLIMB]]
     notes = [
         "Hours: of the training command, nnU-Net's validation included; of a training that was run outside of the "
         "benchmark, of its epochs. Seconds per epoch: the median of a training's epochs, and of these. "
@@ -72,11 +70,12 @@ def cost_table(measured: Measured) -> Table | None:
         notes.append(f"Too short to conclude from, since the Dice still climbs more than {CLIMB} points over the last "
                      f"fifth: {', '.join(short)}.")  # fmt: skip
     layout = {"Energy [kWh]": "{energy}\n{known}"}
-    return Table("cost", "Cost of training", DataFrame(rows), layout, tuple(notes)) if rows else None
+    found = found.swaplevel().rename_axis(["System", "Data set"]).reset_index()
+    return [Table("cost", "Cost of training", found, layout, tuple(notes))]
 
 
-def runs_table(measured: Measured) -> Table | None:
-    """Make the table of trainings and predictions, a row for each record; None where there is none."""
+def runs_table(measured: Measured) -> list[Table]:
+    """Make the table of trainings and predictions, a row for each record, if there is any."""
     rows = []
     for part, record in measured.records.items():
         versions = record.get("versions")
@@ -91,7 +90,7 @@ def runs_table(measured: Measured) -> Table | None:
             **{name: str(word) for name, word in words.items()},
             "Versions": ", ".join(f"{program} {version}" for program, version in known if version),
         })  # fmt: skip
-    return Table("runs", "Trainings and predictions", DataFrame(rows)) if rows else None
+    return [Table("runs", "Trainings and predictions", DataFrame(rows))] if rows else []
 
 
 def commands_of(measured: Measured) -> list[str]:
@@ -99,8 +98,8 @@ def commands_of(measured: Measured) -> list[str]:
     return list(dict.fromkeys(each for record in measured.records.values() for each in record.get("commands") or ()))
 
 
-def missing_table(measured: Measured) -> Table | None:
-    """Make the table of what is missing; None where the benchmark is complete."""
+def missing_table(measured: Measured) -> list[Table]:
+    """Make the table of what is missing; none where the benchmark is complete."""
     found: dict[tuple[str, str], list[str]] = {}
     volumes = measured.levels["volume"]
     scored = set(zip(*(volumes[name] for name in KEYS), strict=True))
@@ -119,7 +118,7 @@ def missing_table(measured: Measured) -> Table | None:
                 found.setdefault((str(title), dataset), []).append(named)
     rows = [{"System": title, "Data set": dataset, "Without scores": ", ".join(each)}
             for (title, dataset), each in found.items()]  # fmt: skip
-    return Table("missing", "What is missing", DataFrame(rows)) if rows else None
+    return [Table("missing", "What is missing", DataFrame(rows))] if rows else []
 
 
 def _is_expected(measured: Measured, part: Part) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunetv2_eccam.benchmark.parts import Part, known_folder
+from nnunetv2_eccam.benchmark.records import Part, known_folder
 from nnunetv2_eccam.errors import UserError, words_of
 from nnunetv2_eccam.evaluation.labels import read_dataset_json
 from nnunetv2_eccam.report.measured import SUBSETS, CaseKey, Measured
@@ -27,6 +27,7 @@ class WorstCase:
     Attributes:
         name: its id on the page.
         key: data set, subset, label and case.
+        title: these in words.
         scores: each system's, the worst first, in words.
         pictures: as data URIs.
         remarks: what is not shown, and why.
@@ -34,15 +35,10 @@ class WorstCase:
 
     name: str
     key: CaseKey
+    title: str
     scores: str
     pictures: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-
-    @property
-    def title(self) -> str:
-        """It in words."""
-        dataset, subset, label, case = self.key
-        return f"{dataset}, {SUBSETS[subset]}: {case}, {label}"
 
 
 def worst_cases(measured: Measured) -> list[WorstCase]:
@@ -60,41 +56,21 @@ def worst_cases(measured: Measured) -> list[WorstCase]:
             said = ", ".join(f"{title} {value_text(float(value)) or UNDEFINED}" for title, value in values.items())
             scores = f"{metric.title} [{measured.unit(metric, dataset)}]: {said}"
             name = slug("worst", dataset, str(number + 1))
-            worst = WorstCase(name, (dataset, str(subset), str(label), str(case)), scores)
+            title = f"{dataset}, {SUBSETS[subset]}: {case}, {label}"
+            worst = WorstCase(name, (dataset, str(subset), str(label), str(case)), title, scores)
             folds = dict(zip(own["system"], own["fold"], strict=True))
             try:
-                _draw(worst, _predictions(measured, worst, folds))
+                _draw(measured, worst, folds)
             except (UserError, OSError) as error:
                 worst.remarks.append(f"No picture: {words_of(error)}")
             found.append(worst)
     return found
 
 
-def _predictions(measured: Measured, worst: WorstCase, folds: Mapping[str, str]) -> dict[str, Path]:
-    """Find the predictions of each system's first training; ``folds`` tells by which fold a system predicted the case.
-
-    Raises:
-        UserError: there is none.
-    """
-    dataset, _, _, case = worst.key
-    found, absent = {}, []
-    for system in measured.spec.trainers:
-        if system.title in folds:
-            part = Part(0, dataset, system, int(folds[system.title]) if folds[system.title] else None)
-            folder = part.predictions(measured.work_dir)
-            if any(folder.glob(f"{case}.*")):
-                found[system.title] = folder
-            else:
-                absent.append(system.title)
-    if absent:
-        worst.remarks.append(f"The predictions of {', '.join(absent)} are no longer there.")
-    if not found:
-        raise UserError("no prediction of it is there")
-    return found
-
-
-def _draw(worst: WorstCase, predictions: Mapping[str, Path]) -> None:
+def _draw(measured: Measured, worst: WorstCase, folds: Mapping[str, str]) -> None:
     """Draw image, reference and errors of a few systems at a time, on the slice with the most errors of all.
+
+    They are the predictions of each system's first training; ``folds`` tells by which fold a system predicted the case.
 
     Raises:
         UserError: a file is not there, cannot be read, or does not fit the image.
@@ -102,14 +78,23 @@ def _draw(worst: WorstCase, predictions: Mapping[str, Path]) -> None:
     from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
 
     dataset, subset, label, case = worst.key
+    predictions = {}
+    for system in measured.spec.trainers:
+        if system.title in folds:
+            part = Part(0, dataset, system, int(folds[system.title]) if folds[system.title] else None)
+            predictions[system.title] = part.predictions(measured.work_dir)
+    absent = [title for title, folder in predictions.items() if not any(folder.glob(f"{case}.*"))]
+    if absent:
+        worst.remarks.append(f"The predictions of {', '.join(absent)} are no longer there.")
+    titles = [title for title in predictions if title not in absent]
+    if not titles:
+        raise UserError("no prediction of it is there")
     raw, preprocessed = known_folder("nnUNet_raw"), known_folder("nnUNet_preprocessed")
     ending = "Ts" if subset == "test" else "Tr"
     images, references = raw / dataset / f"images{ending}", raw / dataset / f"labels{ending}"
     if subset != "test" and (preprocessed / dataset / "gt_segmentations").is_dir():
         references = preprocessed / dataset / "gt_segmentations"
-    scored = read_dataset_json(raw / dataset / "dataset.json").scored
-    labels = next((each.labels for each in scored if each.name == label), ())
-    titles = list(predictions)
+    labels = read_dataset_json(raw / dataset / "dataset.json").scored.get(label, ())
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "picture.webp"  # a third as large as a PNG
         for start in range(0, len(titles), SYSTEMS_ACROSS):

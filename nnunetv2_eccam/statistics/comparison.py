@@ -105,9 +105,8 @@ def compare(
     ranks = np.sign(differences) * stats.rankdata(np.abs(differences))
     effect_size = float(ranks.sum() / np.abs(ranks).sum()) if ranks.any() else 0.0
     return Comparison(
-        n, mean, interval.low, interval.high, interval.standard_error, _wilcoxon(differences, ranks),
-        effect_size, d_z, int(np.count_nonzero(differences > 0)),
-        smallest_visible_difference(interval.standard_error, n), len(paired),
+        n, mean, *interval, _wilcoxon(differences, ranks), effect_size, d_z, int(np.count_nonzero(differences > 0)),
+        smallest_visible_difference(interval[2], n), len(paired),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pandas import DataFrame
 from scipy import stats
 
 Array = npt.NDArray[np.float64]
@@ -21,15 +22,10 @@ BATCH_VALUES = 5_000_000
 """How many resampled values are in memory at once."""
 
 
-class Interval(NamedTuple):
-    """Confidence interval of a mean, and the mean's standard error; NaN for fewer than two cases."""
+Interval = tuple[float, float, float]
+"""Lower and upper end of a mean's confidence interval, and the mean's standard error; NaN for fewer than two cases."""
 
-    low: float
-    high: float
-    standard_error: float
-
-
-UNKNOWN = Interval(math.nan, math.nan, math.nan)
+UNKNOWN: Interval = (math.nan, math.nan, math.nan)
 
 
 def interval_of_mean(
@@ -71,7 +67,7 @@ def interval_of_mean(
     step = max(1, BATCH_VALUES // len(counts))
     means = np.concatenate([_resample(summed, counts, min(step, n - start), rng) for start in range(0, n, step)])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high), float(means.std()))
+    return float(low), float(high), float(means.std())
 
 
 Fold = tuple[npt.NDArray[np.intp], Array]
@@ -82,11 +78,9 @@ def _sums_by_fold(values: Array, unit: npt.NDArray[np.intp], fold_of_unit: npt.N
     """Add up each case's values, fold by fold, since each has trainings of its own."""
     found: list[Fold] = []
     for fold in np.unique(fold_of_unit):
-        inside = np.flatnonzero(fold_of_unit[unit] == fold)
-        spread = _spread(values[inside])
-        sums = [np.bincount(unit[inside], column, len(fold_of_unit)) for column in spread.T]
-        members: npt.NDArray[np.intp] = np.asarray(np.flatnonzero(fold_of_unit == fold), np.intp)
-        found.append((members, np.stack(sums, axis=1)[members].astype(np.float64)))
+        inside = fold_of_unit[unit] == fold
+        sums = DataFrame(_spread(values[inside])).groupby(unit[inside]).sum()
+        found.append((sums.index.to_numpy(), sums.to_numpy()))
     return found
 
 
@@ -122,7 +116,7 @@ def _over_cases(sums: Array, counts: Array, confidence: float, n: int, seed: int
     """Bootstrap the ratio of two sums over cases by scipy; both ends are the mean where all cases have the same."""
     means = sums / counts
     if np.all(means == means[0]):
-        return Interval(float(means[0]), float(means[0]), 0.0)
+        return float(means[0]), float(means[0]), 0.0
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # BCa warns where it is not defined, and gives NaN
@@ -133,7 +127,7 @@ def _over_cases(sums: Array, counts: Array, confidence: float, n: int, seed: int
             )  # fmt: skip
         low, high = (float(end) for end in found.confidence_interval)
         if math.isfinite(low) and math.isfinite(high):
-            return Interval(low, high, float(found.standard_error))
+            return low, high, float(found.standard_error)
     return UNKNOWN
 
 
@@ -189,8 +183,8 @@ def summarise(
     kept = given[defined]
     means = np.nanmean(kept, axis=1) if len(kept) else np.zeros(0)
     kept_cases, kept_folds = ([each[number] for number in np.flatnonzero(defined).tolist()] for each in (names, shared))
-    interval = interval_of_mean([kept], kept_cases, kept_folds, confidence, n_bootstrap, seed)
-    return Summary(*mean_and_sd(means), interval.low, interval.high, len(means), len(given))
+    low, high, _ = interval_of_mean([kept], kept_cases, kept_folds, confidence, n_bootstrap, seed)
+    return Summary(*mean_and_sd(means), low, high, len(means), len(given))
 
 
 def by_training(values: Any) -> npt.NDArray[np.float64]:

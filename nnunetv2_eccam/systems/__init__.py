@@ -3,7 +3,6 @@
 Light to import: networks are named by their dotted path and imported when they are built.
 """
 
-from nnunetv2_eccam.systems.system import RECIPES, PaperRow, System
-from nnunetv2_eccam.systems.table import EC_CAM_UNET, SYSTEMS, system_named
+from nnunetv2_eccam.systems.table import EC_CAM_UNET, RECIPES, SYSTEMS, PaperRow, System
 
-__all__ = ["EC_CAM_UNET", "RECIPES", "SYSTEMS", "PaperRow", "System", "system_named"]
+__all__ = ["EC_CAM_UNET", "RECIPES", "SYSTEMS", "PaperRow", "System"]

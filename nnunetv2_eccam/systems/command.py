@@ -12,8 +12,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 
 from nnunetv2_eccam.systems.published import DATASETS, METRICS
-from nnunetv2_eccam.systems.system import RECIPES, PaperRow, System
-from nnunetv2_eccam.systems.table import SYSTEMS
+from nnunetv2_eccam.systems.table import RECIPES, SYSTEMS, PaperRow, System
 
 TABLES = ("I", "II", "III", "IV", "V", "Fig. 5", "related")
 

@@ -12,13 +12,15 @@ from difflib import get_close_matches
 from typing import Any
 
 import nnunetv2_eccam
-from nnunetv2_eccam.systems import RECIPES, SYSTEMS, system_named
+from nnunetv2_eccam.systems import RECIPES, SYSTEMS
 from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
 
-_NAME = re.compile(r"(?P<recipe>nnUNetTrainerECCaM(?:Paper)?)(?:_(?P<system>\w+?))??(?:_(?P<epochs>[1-9]\d*)epochs?)?")
+_LENGTH = re.compile(r"_([1-9]\d*)epochs?$")
 
-TRAINER_NAMES = tuple(system.trainer_name(recipe) for recipe in RECIPES for system in SYSTEMS)
+_NAMED = {system.trainer_name(recipe): (recipe, system) for recipe in RECIPES for system in SYSTEMS}
+
+TRAINER_NAMES = tuple(_NAMED)
 """Every system under both recipes, at the recipe's own length."""
 
 
@@ -28,27 +30,23 @@ def make_trainer(name: str) -> type[nnUNetTrainerECCaM] | None:
 
     It is found in ``nnunetv2_eccam.trainers`` under its name, so it can be pickled.
     """
-    parsed = _NAME.fullmatch(name)
-    system = system_named(parsed["system"] or "") if parsed else None
-    if parsed is None or system is None:
-        return None
-    is_paper = parsed["recipe"] == RECIPES["paper"]
-    epochs = int(parsed["epochs"]) if parsed["epochs"] else None
-    if name != system.trainer_name("paper" if is_paper else "nnunet", epochs):
-        return None  # "_1epochs", "_5epoch"
-    recipe: type[nnUNetTrainerECCaM] = nnUNetTrainerECCaMPaper if is_paper else nnUNetTrainerECCaM
+    length = _LENGTH.search(name)
+    epochs = int(length[1]) if length else None
+    recipe_name, system = _NAMED.get(_LENGTH.sub("", name), ("", None))
+    if system is None or name != system.trainer_name(recipe_name, epochs):
+        return None  # the latter for "_1epochs", "_5epoch"
+    recipe: type[nnUNetTrainerECCaM] = nnUNetTrainerECCaMPaper if recipe_name == "paper" else nnUNetTrainerECCaM
     if name == recipe.__name__:
         return recipe
-    switches = {**recipe.network_switches, **system.switches}
-    content: dict[str, Any] = {"system": system, "network_switches": switches}
-    if epochs is not None:
-        content["epochs"] = epochs
-    if system.supervision is not None:
-        content["supervision"] = system.supervision
-    if system.alpha is not None:
-        content["alpha"] = system.alpha
-    content["__module__"], content["__qualname__"] = "nnunetv2_eccam.trainers", name
-    content["__doc__"] = f"{system.where}: {system.differs}. Recipe: that of {recipe.__name__}."
+    fixed = {"epochs": epochs, "supervision": system.supervision, "alpha": system.alpha}
+    content: dict[str, Any] = {
+        "system": system,
+        "network_switches": {**recipe.network_switches, **system.switches},
+        **{setting: value for setting, value in fixed.items() if value is not None},
+        "__module__": "nnunetv2_eccam.trainers",
+        "__qualname__": name,
+        "__doc__": f"{system.where}: {system.differs}. Recipe: that of {recipe.__name__}.",
+    }
     return type(name, (recipe,), content)
 
 

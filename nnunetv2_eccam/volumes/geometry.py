@@ -42,14 +42,10 @@ def simpleitk_affine(path: Path) -> NDArray[np.float64]:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
         if "orthonormal" in str(error):
-            raise UserError(
-                "the axes in its header are not at right angles (sheared or tilted), which SimpleITK, with which "
-                "nnU-Net reads, refuses; correct the header or resample the image"
-            ) from None
-        raise UserError(
-            f"SimpleITK, with which nnU-Net reads, refuses it: {str(error).strip().splitlines()[-1]}"
-        ) from None
+            reason = "the axes in its header are not at right angles; correct the header or resample the image"
+        raise UserError(f"SimpleITK, with which nnU-Net reads, refuses it: {reason}") from None
     return affine_ras(reader)
 
 

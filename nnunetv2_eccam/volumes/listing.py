@@ -76,13 +76,11 @@ def similar_file(path: Path) -> str:
         its = ending_of(other)
         if its is None or other.name == path.name or other.name[: -len(its)].lower() != stem:
             continue
-        if its == ending:
-            remedy = f"rename it to {path.name}"
-        elif (its, ending) == (".nii", ".nii.gz"):
-            remedy = f"compress it: gzip {other.name}"
-        elif (its, ending) == (".nii.gz", ".nii"):
-            remedy = f"unpack it: gunzip {other.name}"
-        else:
-            remedy = f"store it as {path.name}"
+        remedies = {
+            (ending, ending): f"rename it to {path.name}",
+            (".nii", ".nii.gz"): f"compress it: gzip {other.name}",
+            (".nii.gz", ".nii"): f"unpack it: gunzip {other.name}",
+        }
+        remedy = remedies.get((its, ending), f"store it as {path.name}")
         return f"; {other.name} is there, but {path.name} is expected: {remedy}"
     return ""

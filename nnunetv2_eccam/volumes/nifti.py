@@ -25,6 +25,9 @@ GZIP = 31
 
 GZIP_MAGIC = b"\x1f\x8b"
 
+QFORM = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+SFORM = ("srow_x", "srow_y", "srow_z")
+
 
 def read_nifti(path: Path) -> tuple[Any, NDArray[Any]]:
     """Read a ``.nii.gz`` or ``.nii`` file, every byte of it.
@@ -88,28 +91,15 @@ def _parsed_header(path: Path, content: bytes) -> Any:
             raise ValueError(f"voxels from byte {header['vox_offset']}")
     except Exception as error:  # nibabel raises many kinds
         raise UserError(f"{path} is not a NIfTI image ({error}); replace it by the original") from None
-    _check_finite(path, header)
-    return header
-
-
-def _check_finite(path: Path, header: Any) -> None:
-    """Refuse a header whose grid is not finite; SimpleITK takes an identity instead, without a word.
-
-    Raises:
-        UserError: a number of spacing, origin or orientation that counts is NaN or infinite.
-    """
-    fields = ["pixdim"]
-    if header["qform_code"] > 0:
-        fields += ["quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"]
-    if header["sform_code"] > 0:
-        fields += ["srow_x", "srow_y", "srow_z"]
-    for field in fields:
-        values = np.atleast_1d(header[field])[: 1 + len(header.get_data_shape()) if field == "pixdim" else None]
+    # Where a grid is not finite, SimpleITK takes an identity instead, without a word.
+    grid = {"pixdim": header["pixdim"][: 1 + len(shape)]}
+    grid |= {field: header[field] for field in QFORM if header["qform_code"] > 0}
+    grid |= {field: header[field] for field in SFORM if header["sform_code"] > 0}
+    for field, values in grid.items():
         if not np.isfinite(values).all():
-            raise UserError(
-                f"{path}: its header is not finite ({field} is {' '.join(f'{value:g}' for value in values)}); "
-                f"correct the header, or copy the original again"
-            )
+            advice = "correct the header, or copy the original again"
+            raise UserError(f"{path}: its header is not finite ({field} is {values.tolist()}); {advice}")
+    return header
 
 
 def new_header(affine_ras: NDArray[np.float64]) -> Any:

@@ -7,7 +7,6 @@ nnU-Net's readers use, scikit-image and tifffile; all others by SimpleITK, which
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -231,15 +230,11 @@ def _spacing_beside(path: Path) -> tuple[float, float, float] | None:
         file = path.with_name(name + ".json")
         if file.is_file():
             content = read_json(file)
-            spacing = content.get("spacing") if isinstance(content, dict) else None
-            if (
-                not isinstance(spacing, list)
-                or len(spacing) != 3
-                or not all(isinstance(mm, (int, float)) and 0 < mm < math.inf for mm in spacing)
-            ):
-                raise UserError(
-                    f"{file}: 'spacing' must be three positive numbers, mm along z, y, x, not {json.dumps(spacing)}"
-                )
-            z, y, x = (float(mm) for mm in spacing)
+            try:
+                z, y, x = map(float, content["spacing"])
+            except (KeyError, TypeError, ValueError):
+                x = y = z = math.nan
+            if not all(0 < mm < math.inf for mm in (x, y, z)):
+                raise UserError(f"{file}: 'spacing' must be three positive numbers, mm along z, y, x; correct it")
             return x, y, z
     return None

@@ -109,25 +109,21 @@ def check_same_grid(
     Raises:
         UserError: they are not; the message names both files.
     """
+    problem = ""
     if first.shape != second.shape:
-        raise UserError(
-            f"{first.path} and {second.path} differ in shape: {by(first.shape)} and {by(second.shape)} voxels "
-            f"(x, y, z); {advice}"
-        )
-    if not (headers and first.oriented and second.oriented):
-        return
-    apart = corner_distance(first.affine, second.affine, first.shape)
-    if not apart < 0.5 * min(first.spacing):
-        raise UserError(
-            f"{first.path} and {second.path} are on different grids: by their headers the same voxel is up to "
-            f"{apart:.4g} mm apart (spacing {by(first.spacing)} and {by(second.spacing)} mm, orientation "
-            f"{first.orientation} and {second.orientation}); {advice}"
-        )
-    if not np.allclose(first.spacing, second.spacing, rtol=spacing_tolerance, atol=0):
-        raise UserError(
-            f"{first.path} and {second.path} differ in spacing: {by(first.spacing)} and {by(second.spacing)} mm "
-            f"(x, y, z); {advice}"
-        )
+        problem = f"differ in shape: {by(first.shape)} and {by(second.shape)} voxels (x, y, z)"
+    elif headers and first.oriented and second.oriented:
+        apart = corner_distance(first.affine, second.affine, first.shape)
+        spacings = f"{by(first.spacing)} and {by(second.spacing)} mm"
+        if not apart < 0.5 * min(first.spacing):
+            problem = (
+                f"are on different grids: by their headers the same voxel is up to {apart:.4g} mm apart (spacing "
+                f"{spacings}, orientation {first.orientation} and {second.orientation})"
+            )
+        elif not np.allclose(first.spacing, second.spacing, rtol=spacing_tolerance, atol=0):
+            problem = f"differ in spacing: {spacings} (x, y, z)"
+    if problem:
+        raise UserError(f"{first.path} and {second.path} {problem}; {advice}")
 
 
 def by(values: Sequence[float]) -> str:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch._dynamo.utils import counters
 from unet_plans import plan
 
 from benchmarks.measuring import step_job
@@ -33,25 +32,20 @@ class Compiled:
 
     def __init__(self, trainer, deep_supervision: bool, backend: str = "eager") -> None:
         torch._dynamo.reset()
-        counters.clear()
         torch.manual_seed(0)
         switches = {**trainer.network_switches, "side_outputs": deep_supervision}
         small = plan(3, n_conv_per_stage=1, n_conv_per_stage_decoder=1)
         self.network = build_network(small, SIZE, 1, 3, deep_supervision, switches)
         self.counter = CompileCounterWithBackend(backend)
-        self.compiled = torch.compile(self.network, backend=self.counter)
+        self.compiled = torch.compile(self.network, backend=self.counter, fullgraph=True)  # a graph break is an error
         terms = DiceAndCrossEntropy(regions=False, ignore_label=None, batch_dice=True, ddp=False)
-        terms.soft_dice = torch.compile(terms.soft_dice, backend=self.counter)
+        terms.soft_dice = torch.compile(terms.soft_dice, backend=self.counter, fullgraph=True)
         self.loss = SideOutputLoss(terms, trainer.supervision)
         self.optimizer = torch.optim.SGD(self.network.parameters(), 0.01)
 
     @property
     def compilations(self) -> int:
         return self.counter.frame_count
-
-    @property
-    def graph_breaks(self) -> dict[str, int]:
-        return dict(counters["graph_break"])
 
     def step(self, batch: int = 2) -> None:
         self.compiled.train()
@@ -79,7 +73,6 @@ def test_a_training_compiles_once_and_whole(trainer):
     for _ in range(3):
         compiled.step()
     assert compiled.compilations == once
-    assert compiled.graph_breaks == {}
     assert all(p.grad is not None for p in compiled.network.parameters())
 
 
@@ -99,7 +92,6 @@ def test_switching_between_training_and_validation_compiles_each_once():
     assert isinstance(compiled.validate(), list)
     compiled.step()
     assert compiled.compilations == once + 1
-    assert compiled.graph_breaks == {}
 
 
 @pytest.mark.parametrize("trainer", [Residual, BatchNormInBranches])
@@ -112,7 +104,6 @@ def test_inference_is_one_graph_and_gives_what_the_network_gives(trainer):
         for _ in range(3):
             torch.testing.assert_close(compiled.compiled(image), expected)
     assert compiled.compilations == 1
-    assert compiled.graph_breaks == {}
 
 
 def test_further_batch_sizes_are_compiled_once_for_all():
@@ -123,7 +114,6 @@ def test_further_batch_sizes_are_compiled_once_for_all():
         for batch in (2, 3, 4, 5, 7):
             compiled.compiled(torch.randn(batch, 1, *SIZE))
     assert compiled.compilations == 2
-    assert compiled.graph_breaks == {}
 
 
 @pytest.mark.gpu

@@ -129,7 +129,7 @@ def test_enhanced_convolutions_inside_the_blocks_are_those_blocks_with_the_summe
     weights = network.state_dict()
     for name, module in network.named_modules():
         if name.endswith(("conv1", "conv2")) and isinstance(module, EnhancedConvolution):
-            weights[f"{name}.conv.weight"] = weights[f"{name}.all_modules.0.weight"] = module.summed_kernel()
+            weights[f"{name}.conv.weight"] = weights[f"{name}.all_modules.0.weight"] = module.one_kernel()[0]
             weights[f"{name}.conv.bias"] = weights[f"{name}.all_modules.0.bias"] = module.square.bias
             for part in ("weight", "bias"):
                 value = getattr(module.norms[0], part)
@@ -192,9 +192,9 @@ def test_the_paper_recipe_pools_before_residual_stages():
     ("change", "said"),
     [
         ({"network_class_name": "dynamic_network_architectures.architectures.primus.Primus"}, "Primus, which this"),
-        ({"network_class_name": CLASS_NAME, "dilation": [1]}, "the network dilation, which EC-CaM-UNet does not know"),
-        ({"groups": 2}, "give ResidualEncoderUNet groups, which this package does not know; it knows block, "),
-        ({"nonlin_first": True}, "give ResidualEncoderUNet nonlin_first"),
+        ({"network_class_name": CLASS_NAME, "dilation": [1]}, "the network dilation, which this package does not know"),
+        ({"groups": 2}, "the network groups, which this package does not know; it knows attention_residual, "),
+        ({"nonlin_first": True}, "nonlin_first is for plain convolutions"),
         ({"block": "torch.nn.Linear"}, "block must be BasicBlockD or BottleneckD, got Linear"),
         ({"block": "somewhere.Block"}, "block is somewhere.Block, which cannot be imported"),
         (

@@ -17,10 +17,9 @@ from nnunetv2_eccam.architectures.from_plans import build_network
 from nnunetv2_eccam.attention import sources
 from nnunetv2_eccam.attention.case import TrainedModel
 from nnunetv2_eccam.attention.class_activation import class_activation, deepest_layer
-from nnunetv2_eccam.attention.geometry import NetworkMaps
-from nnunetv2_eccam.attention.hooks import Call, record
 from nnunetv2_eccam.attention.maps import attention_volumes, channel_weights, tile_maps
-from nnunetv2_eccam.attention.picture import rows_of_image
+from nnunetv2_eccam.attention.network import Call, NetworkMaps, record
+from nnunetv2_eccam.attention.picture import HeatRows
 from nnunetv2_eccam.attention.sources import Source, attended, find_attention, find_sources, sources_of
 from nnunetv2_eccam.blocks.spatial_correlation import SpatialCorrelation
 from nnunetv2_eccam.errors import UserError
@@ -293,7 +292,7 @@ def test_maps_come_back_as_nnunets_segmentations_do(tmp_path, reader, orientatio
     writer = predictor.plans_manager.image_reader_writer_class()
     writer.write_seg(segmentation, str(tmp_path / "theirs.nii.gz"), properties)
     theirs = np.asarray(nibabel.load(tmp_path / "theirs.nii.gz").dataobj)
-    mine = prepared.restore(logits).argmax(0)
+    mine = model.restore(prepared, logits).argmax(0)
     assert 0 < theirs.mean() < 1
     np.testing.assert_array_equal(mine, theirs)
 
@@ -346,4 +345,4 @@ def test_slices_are_where_the_reference_is_or_evenly_spread(tmp_path):
         ({"reference": mask, "count": 2}, [4, 5]), ({"count": 3}, [1, 4, 7]), ({"count": 1}, [4]),
         ({"numbers": [8, 2]}, [8, 2]),
     ):  # fmt: skip
-        assert [view.file_number(index) for index in rows_of_image(image, view, **how).indices] == numbers
+        assert [view.file_number(index) for index in HeatRows(image, view, **how).indices] == numbers

@@ -97,6 +97,7 @@ def test_each_of_two_jobs_at_once_takes_a_gpu_of_its_own(tmp_path):
     ],
 )
 def test_a_machines_gpus_are_dealt_out_to_the_jobs(monkeypatch, visible, each, jobs, expected):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert checks.gpus_of_jobs("cuda", each, jobs) == expected
@@ -110,9 +111,10 @@ def test_trainers_that_nnunet_does_not_find_are_named():
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(UserError, match="PyTorch finds no cuda on this machine; give device: cpu"):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="no CUDA device that torch can use; run on the CPU with -device cpu"):
         checks.gpus_of_jobs("cuda", 1, None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(UserError, match=r"run.gpus is 2, but this machine has 1"):
         checks.gpus_of_jobs("cuda", 2, None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunetv2_eccam.benchmark import records
+from nnunetv2_eccam.benchmark import job, records
 
 
 def nvml() -> types.ModuleType:
@@ -38,14 +38,31 @@ def test_no_gpu_and_no_nvml_are_no_energy_and_no_error(monkeypatch):
 
 
 def test_attempts_add_up_and_of_a_killed_one_the_energy_is_not_known():
-    first = {"seconds": 10, "energy_joules": 5.0, "started": "a", "commands": ["train"]}
-    last = {"seconds": 20, "energy_joules": 6.0, "started": "c", "finished": "d", "commands": ["train --c"], "cpu": "x"}
-    record = records.record_of([first, last])
-    assert (record["seconds"], record["energy_joules"], record["attempts"]) == (30, 11.0, 2)
-    assert (record["started"], record["finished"], record["cpu"]) == ("a", "d", "x")
-    assert record["commands"] == ["train", "train --c"]
-    killed = {"started": "b", "commands": ["train --c"]}
-    assert records.record_of([first, killed, last])["energy_joules"] is None, "half of it would be misleading"
+    first = records.begun({}, "train", "a") | {"seconds": 10, "energy_joules": 5.0}
+    second = records.begun(first, "train --c", "b")
+    assert (second["seconds"], second["energy_joules"], second["attempts"], second["started"]) == (10, None, 2, "a")
+    assert second["commands"] == ["train", "train --c"]
+
+
+def test_a_job_adds_its_energy_to_that_of_the_attempts_before_unless_one_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", nvml())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(job.signal, "signal", lambda *_: None)  # pytest keeps its own
+    for before, joules in ((5.0, 55.0), (None, None)):
+        (tmp_path / "x.begun.json").write_text(json.dumps({"seconds": 1e6, "energy_joules": before, "attempts": 1}))
+        words = [
+            "--log",
+            str(tmp_path / "x.txt"),
+            "--record",
+            str(tmp_path / "x.json"),
+            "--",
+            "true",
+            "-device",
+            "cuda",
+        ]
+        assert job.main(words) == 0
+        record = json.loads((tmp_path / "x.json").read_text())
+        assert (record["energy_joules"], record["seconds"] >= 1e6, record["attempts"]) == (joules, True, 2)
 
 
 def test_the_machine_and_the_versions_are_known():
@@ -72,7 +89,7 @@ def fold(folder: Path, seconds: float) -> Path:
 
 @pytest.mark.parametrize(("measured", "seconds", "energy"), [(20.0, 20.0, 7.0), (5.0, 12.0, None)])
 def test_a_training_takes_as_long_as_its_commands_or_its_epochs_if_begun_by_hand(tmp_path, measured, seconds, energy):
-    record = records.complete_training_record(fold(tmp_path, 12.0), {"seconds": measured, "energy_joules": 7.0})
+    record = records.training_record(fold(tmp_path, 12.0), {"seconds": measured, "energy_joules": 7.0})
     assert (record["train_seconds"], record["energy_joules"], record["epochs"]) == (seconds, energy, 1)
 
 

@@ -84,7 +84,7 @@ def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimens
         block = network.encoder.stages[1][0]
         norms = block._norms_of_branches()
         if norms is None:
-            kernel = block.summed_kernel()
+            kernel = block.one_kernel()[0]
         else:  # on white noise each branch's norm divides by its kernel's length
             scales = [n.weight / c.weight.flatten(1).norm(dim=1) for n, c in zip(norms, block._convs(), strict=True)]
             kernel = 0

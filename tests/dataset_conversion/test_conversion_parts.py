@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from nnunetv2_eccam.dataset_conversion import kits19, msd, tcia_pancreas
 from nnunetv2_eccam.dataset_conversion.cases import bounding_box, smallest_type
-from nnunetv2_eccam.dataset_conversion.splits import drawn_order, paper_split, split_with_hold_out
+from nnunetv2_eccam.dataset_conversion.splits import drawn_order, drawn_split
 
 names = st.lists(st.from_regex(r"[a-z]{1,4}_[0-9]{3}", fullmatch=True), min_size=2, max_size=12, unique=True)
 
@@ -15,10 +15,10 @@ names = st.lists(st.from_regex(r"[a-z]{1,4}_[0-9]{3}", fullmatch=True), min_size
 @given(cases=names, seed=st.integers(0, 10**6), data=st.data())
 def test_a_split_loses_and_repeats_no_case(cases, seed, data):
     hold_out = data.draw(st.integers(0, len(cases) - 1))
-    split = split_with_hold_out(cases, hold_out, seed)
+    split = drawn_split(cases, seed, test=hold_out)
     assert sorted(split.train + split.test) == sorted(cases)
     assert len(split.test) == hold_out
-    assert split == split_with_hold_out(cases[::-1], hold_out, seed)
+    assert split == drawn_split(cases[::-1], seed, test=hold_out)
 
 
 @given(cases=names, seed=st.integers(0, 10**6))
@@ -34,13 +34,14 @@ def test_the_papers_counts(total, counts):
     cards = (msd.TASKS["msd-pancreas"], tcia_pancreas.CARD, kits19.CARD)
     assert all(card.soft_tissue for card in cards)  # a label in air is refused
     known = {number: counts for card in cards for number, counts in card.paper_counts.items()}
+    assert known[total] == counts
     cases = [f"case_{number:03d}" for number in range(total)]
 
-    split = paper_split(cases, known, seed=12345)
+    split = drawn_split(cases, 12345, test=counts[2], validation=counts[1])
 
-    assert (len(split.train), len(split.validation), len(split.test)) == counts
+    assert tuple(map(len, split)) == counts
     assert sorted(split.train + split.validation + split.test) == cases
-    assert split.test != paper_split(cases, known, seed=1).test
+    assert split.test != drawn_split(cases, 1, test=counts[2]).test
 
 
 @given(voxels=hnp.arrays(np.uint8, (3, 4, 5), elements=st.sampled_from([0, 0, 0, 0, 0, 7])))
@@ -50,7 +51,7 @@ def test_the_box_holds_everything_and_no_more(voxels):
         assert not voxels.any()
         return
     indices = np.nonzero(voxels)
-    assert box == [[int(axis.min()), int(axis.max())] for axis in indices]
+    assert box == tuple(slice(axis.min(), axis.max() + 1) for axis in indices)
 
 
 @given(voxels=hnp.arrays(np.float64, (2, 3, 4), elements=st.floats(-40000, 40000, width=32)))

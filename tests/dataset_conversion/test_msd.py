@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conversion_phantoms import REAL_DATA, abdomen, convert, every_byte, load, patched, save, write_task
 from nnunetv2_eccam.dataset_conversion import cases, engine
-from nnunetv2_eccam.dataset_conversion.target import Staging
+from nnunetv2_eccam.dataset_conversion.target import growing
 
 from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
@@ -141,7 +141,7 @@ def test_lists_as_other_programs_write_them_are_read(heart, raw, encoding):
         listing(heart, training=training(heart, lambda e: {k: v.replace("/", "\\") for k, v in e.items()}))
     else:
         file.write_text(file.read_text(), encoding=encoding)
-    assert convert("msd", heart).cases == 6
+    assert len(convert("msd", heart).cases) == 6
 
 
 @pytest.mark.parametrize("policy", ["apart", "merged"])
@@ -218,7 +218,7 @@ def test_overwrite_replaces_only_by_a_complete_data_set(heart, raw):
 
 def test_an_interrupted_run_with_other_options_is_not_continued(heart, raw, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "build_report", lambda *_: 1 / 0)
+        patch.setattr(engine, "write_description", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             convert("msd", heart)
     outcome = convert("msd", heart, hold_out=2)
@@ -241,7 +241,8 @@ def test_a_full_disk_is_an_error_that_can_be_mended(pancreas, raw, refused, monk
 
 
 def test_two_conversions_to_one_target_do_not_mix(pancreas, raw):
-    with Staging(raw / "Dataset007_Pancreas").opened({}), pytest.raises(UserError, match="another conversion"):
+    held = growing(raw / "Dataset007_Pancreas", {})
+    with held, pytest.raises(UserError, match="another conversion"):
         convert("msd", pancreas)
 
 
@@ -271,7 +272,7 @@ def test_a_dry_run_says_what_would_be_done_and_goes_on_where_the_split_is_imposs
 @pytest.mark.skipif(not (REAL_DATA / "Task02_Heart").is_dir(), reason="the real images are not here")
 def test_real_left_atria_convert(raw, complaints):
     outcome = convert("msd-heart", REAL_DATA / "Task02_Heart", hold_out=15)
-    assert outcome.cases == 20
+    assert len(outcome.cases) == 20
     assert outcome.warnings == []
     assert complaints(outcome.folder) == ""
     report = read_json(outcome.folder / "conversion_report.json")

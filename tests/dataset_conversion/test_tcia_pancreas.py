@@ -78,7 +78,7 @@ def test_one_label_unlike_the_others_is_refused_by_name(tmp_path, raw):
     with pytest.raises(UserError, match=r"PANCREAS_0003: its label fits as 'flip y'"):
         convert("tcia-pancreas", source)
 
-    assert convert("tcia-pancreas", source, leave_out=("PANCREAS_0003",)).cases == 3
+    assert len(convert("tcia-pancreas", source, leave_out=("PANCREAS_0003",)).cases) == 3
 
 
 def test_the_label_of_a_case_that_tcia_withdrew_is_left_out(tmp_path, raw):
@@ -97,7 +97,7 @@ def test_files_without_the_preamble_are_read(tmp_path, raw):
 
     outcome = convert("tcia-pancreas", source)
 
-    assert outcome.cases == 3
+    assert len(outcome.cases) == 3
     assert np.array_equal(load(outcome.folder / "imagesTr/PANCREAS_0002_0000.nii.gz"), abdomen(SIZE, seed=2)[0])
     assert any("2 files beside the slices are not DICOM" in note for note in outcome.notes)
 
@@ -116,13 +116,13 @@ def test_patients_are_known_by_their_files_where_folders_do_not_tell(tmp_path, r
     for number in (1, 2):
         shutil.move(series_folder(source, number), source / f"series {number}")
     shutil.rmtree(source / "Pancreas-CT")
-    assert convert("tcia-pancreas", source).cases == 2
+    assert len(convert("tcia-pancreas", source).cases) == 2
 
 
 def test_files_of_another_patient_are_refused(tmp_path, raw):
     source = write_tcia(tmp_path / "tcia", cases=2)
     write_series(series_folder(source, 2), abdomen(SIZE, seed=2)[0], patient="PANCREAS_0009", name="x2-{:d}")
-    with pytest.raises(UserError, match=r"PANCREAS_0002.* are of PANCREAS_0009"):
+    with pytest.raises(UserError, match=r"PANCREAS_0002.* has files of PANCREAS_0009"):
         convert("tcia-pancreas", source)
 
 
@@ -167,12 +167,12 @@ def test_files_in_any_order_with_any_name_give_the_same_volume(tmp_path):
     files = write_series(tmp_path / "a", image, patient="PANCREAS_0001")
     shuffled = [files[index] for index in np.random.default_rng(1).permutation(len(files))]
 
-    found = read_series("PANCREAS_0001", shuffled)
+    found, descending, _ = read_series("PANCREAS_0001", shuffled)
 
-    assert np.array_equal(found.volume.voxels, image)
+    assert np.array_equal(found.voxels, image)
     expected = [[-0.8, 0, 0, 150], [0, -0.8, 0, 150], [0, 0, 2.5, -100], [0, 0, 0, 1]]
-    assert np.allclose(found.volume.affine, expected)
-    assert found.descending is False
+    assert np.allclose(found.affine, expected)
+    assert descending is False
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (2, -1000), (1, 0)])
@@ -181,10 +181,10 @@ def test_stored_values_are_rescaled_to_hounsfield_units(tmp_path, slope, interce
     files = write_series(tmp_path, image, patient="PANCREAS_0001", slope=slope, intercept=intercept)
     raw_pixels = np.frombuffer(files[0].read_bytes()[-2 * 36 * 36 :], dtype="<i2").reshape(36, 36)
 
-    found = read_series("PANCREAS_0001", files)
+    found, *_ = read_series("PANCREAS_0001", files)
 
     assert np.array_equal(raw_pixels * slope + intercept, image[:, :, 0].T)
-    assert np.array_equal(found.volume.voxels, image)
+    assert np.array_equal(found.voxels, image)
 
 
 def test_a_changed_answer_undoes_what_an_interrupted_run_converted(tmp_path, raw, monkeypatch):
@@ -192,7 +192,7 @@ def test_a_changed_answer_undoes_what_an_interrupted_run_converted(tmp_path, raw
 
     source = write_tcia(tmp_path / "tcia", cases=2)
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "build_report", lambda *_: exec("raise KeyboardInterrupt"))
+        patch.setattr(engine, "write_description", lambda *_: exec("raise KeyboardInterrupt"))
         with pytest.raises(KeyboardInterrupt):
             convert("tcia-pancreas", source)
     way = Way(transpose=True, flip_x=False, flip_y=False, flip_z=True)

@@ -85,12 +85,12 @@ def assert_as_nnunet(folders: Folders, case: str):
     theirs = compute_metrics(*files, SimpleITKIO(), wanted, manager.ignore_label)["metrics"]
     volumes, slices = folders.score(cases=[case])
     assert len(wanted) == len(structures.scored) == len(volumes)
-    for label, structure, (_, row) in zip(wanted, structures.scored, volumes.iterrows(), strict=True):
-        assert structure.labels == (tuple(label) if isinstance(label, tuple) else (label,))
+    for label, (name, values), (_, row) in zip(wanted, structures.scored.items(), volumes.iterrows(), strict=True):
+        assert values == (tuple(label) if isinstance(label, tuple) else (label,))
         metrics = theirs[label]
         assert (row.tp, row.fp, row.fn) == (metrics["TP"], metrics["FP"], metrics["FN"])
         assert row.dsc == metrics["Dice"] or (math.isnan(row.dsc) and math.isnan(metrics["Dice"]))
-        of_label = slices[slices["label"] == structure.name]
+        of_label = slices[slices["label"] == name]
         assert of_label[["tp", "fp", "fn"]].sum().tolist() == [row.tp, row.fp, row.fn]
 
 
@@ -111,7 +111,7 @@ class TestAsNnunet:
     @pytest.mark.parametrize("values", [{"background": 0, "b": 2, "a": 1}, {"background": 0, "a": [1], "b": [2]}])
     def test_labels_in_nnunets_order(self, tmp_path, values):
         folders = Folders(tmp_path, values, regions_class_order=None)
-        assert [each.name for each in read_dataset_json(folders.json).scored] == ["a", "b"]
+        assert list(read_dataset_json(folders.json).scored) == ["a", "b"]
         assert_as_nnunet(folders.add("a", *random_masks(5)), "a")
 
 
@@ -447,7 +447,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["-np", "0"], "-np 0 will not do"),
+            (["-np", "0"], "0 is not a number of processes; give 1 or more (-np)"),
             (["--confidence", "95"], "--confidence 95.0 will not do"),
             (["--bootstrap", "5"], "--bootstrap 5 will not do"),
             (["--seed", "-1"], "--seed -1 will not do"),

@@ -32,7 +32,7 @@ def test_equals_deepminds_on_anisotropic_masks(masks, spacing, tolerance):
     ours = surface_distances(*masks, spacing)
     for side, name in ((ours.reference, "gt_to_pred"), (ours.prediction, "pred_to_gt")):
         np.testing.assert_allclose(side.distances, theirs[f"distances_{name}"], rtol=1e-5, atol=1e-6)
-        assert side.areas.sum() == pytest.approx(theirs[f"surfel_areas_{name[:name.index('_')]}"].sum(), rel=1e-5)
+        assert side.areas.sum() == pytest.approx(theirs[f"surfel_areas_{name[: name.index('_')]}"].sum(), rel=1e-5)
     # Areas are added up in another order: a percentile or a tolerance on an edge may fall to either side.
     near = [surface_distance.compute_robust_hausdorff(theirs, 95 + step) for step in (-1e-3, 0, 1e-3)]
     assert min(near) - 1e-4 <= ours.hausdorff() <= max(near) + 1e-4

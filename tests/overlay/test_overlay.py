@@ -17,8 +17,7 @@ from nnunetv2_eccam.cli import main
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.overlay import colours
 from nnunetv2_eccam.overlay.cases import CaseFiles, find_files
-from nnunetv2_eccam.overlay.drawing import draw
-from nnunetv2_eccam.overlay.overlay import Overlay, write_overlay
+from nnunetv2_eccam.overlay.overlay import Overlay, draw, write_overlay
 from nnunetv2_eccam.overlay.rows import rows_of_case
 
 SPACING = (1.0, 2.0, 4.0)
@@ -322,7 +321,7 @@ def test_too_many_cases_that_nobody_named_are_listed(folders, refused):
         (("--dpi", "0"), "--dpi 0 is too small"),
         (("--width", "30"), "--width 30 is too narrow for 4 columns; give 60 mm or more"),
         (("--crop", "-1"), "--crop -1 is not a margin"),
-        (("--channel", "7"), "has no a_0007 or a with"),
+        (("--channel", "7"), "image of channel 7: "),
         (("--channel", "-1"), "--channel -1 is not a channel"),
     ],
 )

@@ -15,7 +15,7 @@ from stored_volumes import ORIENTATIONS, shown, stored
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.overlay.colours import colour_errors, colour_labels
 from nnunetv2_eccam.overlay.command import WINDOW_HELP
-from nnunetv2_eccam.overlay.page import MM_PER_INCH, PAGE_WIDTH_MM, fitted, new_page, show
+from nnunetv2_eccam.overlay.page import MM_PER_INCH, PAGE_WIDTH_MM, Page, fitted, show
 from nnunetv2_eccam.overlay.rows import choose_slices, dice, disagreement_scores
 from nnunetv2_eccam.overlay.view import PLANES, view_of
 from nnunetv2_eccam.overlay.window import PRESETS, Window, parse_window, shown_voxels
@@ -25,6 +25,7 @@ from nnunetv2_eccam.volumes import Volume
 def volume(shape, affine, **how):
     voxels = shape if isinstance(shape, np.ndarray) else np.zeros(shape, np.uint8)
     return Volume(Path("image.nii.gz"), voxels, np.asarray(affine, float), **how)
+
 
 @given(st.sampled_from(ORIENTATIONS), st.sampled_from(PLANES), st.tuples(*[st.floats(0.3, 8)] * 3))
 def test_every_way_of_storing_a_volume_is_shown_alike(order, plane, spacing):
@@ -194,7 +195,7 @@ def test_labels_and_errors_have_their_colours_over_the_image():
 
 def test_panels_keep_their_proportions_and_nothing_overlaps():
     view = view_of(volume((10, 10, 1), np.eye(4)), "axial")
-    page = new_page(["image", "reference", "a system with a long name"], [1.0, 0.8, 9.0, 0.01], PAGE_WIDTH_MM, 50)
+    page = Page(["image", "reference", "a system with a long name"], [1.0, 0.8, 9.0, 0.01], PAGE_WIDTH_MM, 50)
     for panels, height in zip(page.panels, (100, 80, 900, 1), strict=True):
         for panel in panels:
             show(panel, view, np.zeros((height, 100)))

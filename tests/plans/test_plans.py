@@ -204,7 +204,7 @@ def test_the_memory_target_sets_the_batch(dataset, capsys):
     ("entry", "message"),
     [
         ({"patchsize": [64, 64]}, r"unknown key 'patchsize'; known are"),
-        ({"arch_kwargs": {"dilation": [1]}}, "unknown key 'dilation'; known are"),
+        ({"arch_kwargs": {"dilation": [1]}}, "the network dilation, which this package does not know; it knows"),
         ({"arch_kwargs": {"features_per_stage": [8, 16]}}, "features_per_stage must have 6 entries, got 2"),
         ({"patch_size": [100, 96], "arch_kwargs": {"features_per_stage": [8, 16, 32, 64, 128]}},
          "patch_size [100, 96] is not divisible by [16, 16], the product of the strides over 5 stages; "

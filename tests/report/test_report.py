@@ -15,8 +15,7 @@ from scipy import stats
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.score_files import VOLUME_COLUMNS, read_scores, score_table, write_scores
 from nnunetv2_eccam.report import write_report
-from nnunetv2_eccam.report.measured import Measured, Where
-from nnunetv2_eccam.report.metrics import METRICS
+from nnunetv2_eccam.report.measured import METRICS, Measured, Where
 from nnunetv2_eccam.report.result_tables import best_of
 from nnunetv2_eccam.statistics import compare, holm, summarise
 from nnunetv2_eccam.systems.published import PUBLISHED

@@ -12,7 +12,7 @@ from benchmark_folder import write_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunetv2_eccam.benchmark.training_logs import Epoch, read_epochs
+from nnunetv2_eccam.benchmark.records import read_epochs
 from nnunetv2_eccam.report.paper_tables import paper_rows
 from nnunetv2_eccam.report.run_tables import climb
 from nnunetv2_eccam.report.table import Table, value_text
@@ -40,22 +40,23 @@ def test_numbers_have_fixed_decimals_and_p_values_two_digits(value, column, sign
 def test_the_furthest_checkpoint_gives_the_epochs_and_debug_json_their_steps(tmp_path):
     write_checkpoint(tmp_path, 3, 0.3, np.random.default_rng(0))
     epochs = read_epochs(tmp_path)
-    assert [(epoch.epoch, epoch.steps) for epoch in epochs] == [(0, 0), (1, 0), (2, 0)]
-    assert epochs[0].train_loss == pytest.approx(0.5 - 1.3 * (1 - math.exp(-0.3)))
-    assert all(30 <= epoch.seconds <= 35 for epoch in epochs)
+    assert epochs[["epoch", "steps"]].values.tolist() == [[0, 0], [1, 0], [2, 0]]
+    assert epochs["train_loss"][0] == pytest.approx(0.5 - 1.3 * (1 - math.exp(-0.3)))
+    assert epochs["seconds"].between(30, 35).all()
     (tmp_path / "debug.json").write_text(json.dumps({"num_iterations_per_epoch": "250"}))
     (tmp_path / "checkpoint_final.pth").rename(tmp_path / "checkpoint_best.pth")
     (tmp_path / "checkpoint_latest.pth").write_text("cut off")
-    assert [epoch.steps for epoch in read_epochs(tmp_path)] == [250] * 3
-    assert read_epochs(tmp_path / "nowhere") == []
+    assert read_epochs(tmp_path)["steps"].tolist() == [250] * 3
+    assert read_epochs(tmp_path / "nowhere").empty
 
 
 def test_a_training_that_still_climbs_is_told_by_its_last_fifth():
-    log = [Epoch(number, 0.0, 0.0, min(number, 40) / 100, 1.0) for number in range(50)]
+    log = pandas.DataFrame({"epoch": range(50), "pseudo_dice": [min(number, 40) / 100 for number in range(50)]})
     assert climb(log) == pytest.approx(0, abs=1e-9)
     assert climb(log[:40]) == pytest.approx(8)  # one point an epoch, eight epochs
     assert math.isnan(climb(log[:9]))
-    assert climb([*log[:35], log[35]._replace(pseudo_dice=NAN), *log[36:40]]) == pytest.approx(8)
+    log.loc[35, "pseudo_dice"] = NAN
+    assert climb(log[:40]) == pytest.approx(8)
 
 
 # ---- tables ---------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from nnunetv2_eccam.architectures.compared.network import UNetFamily
 from nnunetv2_eccam.architectures.from_plans import build_network, network_arguments
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size
 from nnunetv2_eccam.cli import main
-from nnunetv2_eccam.systems import RECIPES, SYSTEMS, System, system_named
+from nnunetv2_eccam.systems import RECIPES, SYSTEMS, System
 from nnunetv2_eccam.systems.published import DATASETS, METRICS, PUBLISHED
-from nnunetv2_eccam.systems.system import ECCAM_UNET
+from nnunetv2_eccam.systems.table import ECCAM_UNET
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM, nnUNetTrainerECCaMPaper
 from nnunetv2_eccam.trainers.by_name import TRAINER_NAMES
 
@@ -103,7 +103,6 @@ def test_enhanced_convolution_changes_the_encoder_and_nothing_else(without, with
 def test_switches_are_the_networks_arguments_and_only_ours_has_any(system):
     network_arguments(plan(5), [64, 64], system.switches)  # raises for an unknown one
     assert system.network == ECCAM_UNET or not system.switches
-    assert system_named(system.name) is system
 
 
 # --- the contract of every network --------------------------------------------------------------------

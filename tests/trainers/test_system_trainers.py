@@ -11,7 +11,7 @@ from small_training import make_trainer
 from nnunetv2_eccam import trainers
 from nnunetv2_eccam.architectures.origin import plain
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.systems import RECIPES, system_named
+from nnunetv2_eccam.systems import RECIPES
 from nnunetv2_eccam.trainers.by_name import TRAINER_NAMES
 
 NO_GRADIENT = {"decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"}
@@ -28,7 +28,7 @@ STEPPED = [
 @pytest.mark.parametrize(("system", "kind"), STEPPED)
 def test_a_step_of_training_and_of_validation(nnunet_base, small_dataset, system, kind, recipe):
     torch.manual_seed(0)
-    trainer_class = getattr(trainers, system_named(system).trainer_name(recipe))
+    trainer_class = getattr(trainers, "_".join(filter(None, (RECIPES[recipe], system))))
     trainer = make_trainer(trainer_class, nnunet_base, small_dataset(kind))
     trainer.initialize()
     training, validation = trainer.get_dataloaders()

@@ -77,6 +77,12 @@ class nnUNetTrainerECCaM_30x40(nnUNetTrainer_30x40, Begun):
     """EC-CaM-UNet, for 1200 steps."""
 
 
+class nnUNetTrainer_40x50(Annealed):
+    """nnU-Net's own network, for 2000 steps."""
+
+    length = (40, 50, 5)
+
+
 class nnUNetTrainer_40x90(Annealed):
     """nnU-Net's own network, on a GPU."""
 

@@ -6,6 +6,7 @@ network. ``EC`` alone and ``CaM`` alone (CoAG-MuSFu without EC) are there.
 
 from annealed_trainers import (
     nnUNetTrainer_25x50_lr2,
+    nnUNetTrainer_40x50,
     nnUNetTrainerECCaM_25x50,
     nnUNetTrainerECCaM_25x50_CaM,
     nnUNetTrainerECCaM_25x50_EC,
@@ -106,6 +107,10 @@ class nnUNetTrainerECCaM_30x40_hs(nnUNetTrainerECCaM_30x40):
     """EC-CaM-UNet as it is now, for 1200 steps."""
 
     network_switches = HE_SUM
+
+
+class nnUNetTrainerECCaM_40x50_hs(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_hs):
+    """EC-CaM-UNet as it is now, for 2000 steps."""
 
 
 class nnUNetTrainerECCaM_30x40_16r(nnUNetTrainerECCaM_30x40):

@@ -4,16 +4,10 @@ Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Ima
 the paper's reference [6]. The network is that of segmentation_models_pytorch, which is optional.
 """
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import (
-    BackboneNetwork,
-    segmentation_layer,
-    segmentation_models_pytorch,
-)
+from nnunetv2_eccam.architectures.compared.network import LibraryNetwork
 
 OUTPUT_STRIDE = 16
 """The image's size over that of the encoder's last map."""
@@ -46,7 +40,7 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
         return super().forward(features)
 
 
-class DeepLabV3Plus(BackboneNetwork):
+class DeepLabV3Plus(LibraryNetwork):
     """ResNet with its last stage dilated, atrous spatial pyramid pooling (ASPP), decoder.
 
     - Encoder: ResNet-50, 1/4 to 1/16 of the image's size. The authors use ResNet-101 and Xception; the
@@ -73,24 +67,17 @@ class DeepLabV3Plus(BackboneNetwork):
     reduction = OUTPUT_STRIDE
 
     def __init__(self, input_channels: int, num_classes: int, backbone: str = "resnet50") -> None:
-        super().__init__()
-        self.model: Any = segmentation_models_pytorch("DeepLabV3+").DeepLabV3Plus(
+        super().__init__(
+            "DeepLabV3+",
+            "DeepLabV3Plus",
             backbone,
-            encoder_weights=None,
+            input_channels,
+            num_classes,
             encoder_output_stride=OUTPUT_STRIDE,
             decoder_atrous_rates=ATROUS_RATES,
             decoder_aspp_dropout=DROPOUT,
-            in_channels=input_channels,
-            classes=num_classes,
         )
-        head = self.model.segmentation_head
-        head[0] = segmentation_layer(head[0])
         _let_pooled_maps_train(self.model)
-
-    def segment(self, image: Tensor) -> Tensor:
-        """Segment images of a size that 16 divides."""
-        logits: Tensor = self.model(image)
-        return logits
 
 
 def _let_pooled_maps_train(model: nn.Module) -> None:

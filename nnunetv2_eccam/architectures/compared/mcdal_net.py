@@ -36,6 +36,7 @@ from nnunetv2_eccam.architectures.encoder import Encoder
 from nnunetv2_eccam.architectures.unet_plan import UNetPlan
 from nnunetv2_eccam.blocks.convolution import LayerOps
 from nnunetv2_eccam.blocks.multi_scale import DilatedConvolution
+from nnunetv2_eccam.blocks.spatial_correlation import as_sequence
 
 DILATIONS = (1, 2, 4)
 """Rates of the MCL module's branches."""
@@ -167,10 +168,9 @@ class PooledPositionAttention(nn.Module):
         """Gather the grid's values at every position."""
         # A 1x1 convolution of means is the mean of the 1x1 convolution, at a fraction of the cost.
         grid = _local_means(features, self.edge)
-        query, key, value = (
-            _rows(projected, features.shape[1])
-            for projected in (self.query(features), self.key(grid), self.value(grid))
-        )
+        kept = torch.promote_types(features.dtype, torch.float32)  # dot products leave the range of half precision
+        projections = self.query(features), self.key(grid), self.value(grid)
+        query, key, value = (as_sequence(each.to(kept), features.shape[1]) for each in projections)
         with torch.autocast(features.device.type, enabled=False):
             gathered = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         output: Tensor = gathered.squeeze(1).transpose(1, 2).reshape(features.shape)
@@ -190,17 +190,6 @@ def _local_means(features: Tensor, edge: int) -> Tensor:
             means = inside.to(features) / inside.sum(0).to(features)
             features = (features.transpose(axis, -1) @ means).transpose(axis, -1)
     return features
-
-
-def _rows(projected: Tensor, width: int) -> Tensor:
-    """Give a map as ``(B, 1, positions, width)`` in single precision at least, zeros for missing channels.
-
-    Dot products leave the range of half precision; and the attention kernels that do not hold the map of
-    weights want queries as wide as values, and the channels of a position side by side in memory.
-    """
-    rows = projected.flatten(2).transpose(1, 2).unsqueeze(1)
-    rows = rows.to(torch.promote_types(projected.dtype, torch.float32))
-    return F.pad(rows, (0, width - rows.shape[-1])).contiguous()
 
 
 class ChannelAttention(nn.Module):

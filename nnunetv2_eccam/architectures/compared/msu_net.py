@@ -82,12 +82,10 @@ class MSUNet(UNetFamily):
         for width, stage_kernel, stride, n_convs in zip(
             widths, plan.kernel_sizes, plan.strides, plan.n_conv_per_stage, strict=True
         ):
-            kernels = _kernels(stage_kernel)
-            if plan.downsampling == "max_pool" and any(step > 1 for step in stride):
-                block = MultiScaleSequences(channels, width, kernels, n_convs, ones, ops)
-                self.stages.append(nn.Sequential(ops.max_pool(stride), block))
-            else:
-                self.stages.append(MultiScaleSequences(channels, width, kernels, n_convs, stride, ops))
+            pooled = plan.downsampling == "max_pool" and any(step > 1 for step in stride)
+            first_stride = ones if pooled else stride
+            block = MultiScaleSequences(channels, width, _kernels(stage_kernel), n_convs, first_stride, ops)
+            self.stages.append(nn.Sequential(ops.max_pool(stride), block) if pooled else block)
             channels = width
         self.upsamplings = nn.ModuleList()
         self.levels = nn.ModuleList()

@@ -4,7 +4,6 @@ import importlib
 from collections import OrderedDict
 from typing import Any, ClassVar
 
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.padding import PadsToMultiple
@@ -23,38 +22,7 @@ def segmentation_layer(layer: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(seg_layers=layer))
 
 
-def segmentation_models_pytorch(needed_by: str) -> Any:
-    """Import segmentation_models_pytorch: late, since few need it and it is slow to import.
-
-    Args:
-        needed_by: the network, as the error names it.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return importlib.import_module(_MODULE)
-    except ModuleNotFoundError as error:
-        if error.name != _MODULE:
-            raise  # it is there, but something that it needs itself is not: that message says more
-        raise UserError(
-            f"{needed_by} needs segmentation-models-pytorch: pip install 'nnunetv2-eccam[compared]'"
-        ) from error
-
-
-class ComparedNetwork(PadsToMultiple):
-    """A network of Table I, or one of the related systems: a :class:`UNetFamily` or a :class:`BackboneNetwork`.
-
-    Logits have the image's size and no softmax. Every parameter gets a gradient.
-    """
-
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """Initialise a convolution as nnU-Net does: the same for all systems (IV.C). For ``network.apply``."""
-        InitWeights_He(1e-2)(module)
-
-
-class UNetFamily(ComparedNetwork):
+class UNetFamily(PadsToMultiple):
     """A network with the plan's stages, widths, norm and nonlinearity.
 
     So it differs from EC-CaM-UNet in what its paper proposes. A subclass is called with the plan, the channels of the
@@ -86,7 +54,7 @@ class UNetFamily(ComparedNetwork):
         return 1 if self.plan.ops.norm_op is None else 2 * min(self.divisors)
 
 
-class BackboneNetwork(ComparedNetwork):
+class BackboneNetwork(PadsToMultiple):
     """A two-dimensional network with a backbone of its own, whose widths and norm are its paper's.
 
     A subclass is called with the channels of the image and the number of logit maps. It is trained from scratch, as all
@@ -110,3 +78,42 @@ class BackboneNetwork(ComparedNetwork):
     def smallest(self) -> int:
         """Twice the reduction: 2x2 positions of the deepest map."""
         return 2 * self.reduction
+
+
+class LibraryNetwork(BackboneNetwork):
+    """A network of segmentation_models_pytorch, which few need and which is slow to import: so it is optional.
+
+    Args:
+        title: as an error names the network.
+        name: the library's class.
+        backbone: its encoder.
+        input_channels: channels of the image.
+        num_classes: logit maps.
+        settings: further arguments of the library's class.
+
+    Raises:
+        UserError: segmentation_models_pytorch is not installed.
+    """
+
+    def __init__(
+        self, title: str, name: str, backbone: str, input_channels: int, num_classes: int, **settings: Any
+    ) -> None:
+        super().__init__()
+        try:
+            library = importlib.import_module(_MODULE)
+        except ModuleNotFoundError as error:
+            if error.name != _MODULE:
+                raise  # it is there, but something that it needs itself is not: that message says more
+            raise UserError(
+                f"{title} needs segmentation-models-pytorch: pip install 'nnunetv2-eccam[compared]'"
+            ) from error
+        self.model: Any = getattr(library, name)(
+            backbone, encoder_weights=None, in_channels=input_channels, classes=num_classes, **settings
+        )
+        head = self.model.segmentation_head
+        head[0] = segmentation_layer(head[0])
+
+    def segment(self, image: Tensor) -> Tensor:
+        """Segment images of a size that :attr:`reduction` divides."""
+        logits: Tensor = self.model(image)
+        return logits

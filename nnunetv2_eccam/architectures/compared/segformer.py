@@ -10,11 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunetv2_eccam.architectures.compared.network import (
-    BackboneNetwork,
-    segmentation_layer,
-    segmentation_models_pytorch,
-)
+from nnunetv2_eccam.architectures.compared.network import LibraryNetwork
 
 
 class EfficientSelfAttention(nn.Module):
@@ -59,7 +55,7 @@ class EfficientSelfAttention(nn.Module):
         return output
 
 
-class SegFormer(BackboneNetwork):
+class SegFormer(LibraryNetwork):
     """Mix Transformer encoder, MLP decoder.
 
     - Encoder: MiT-B2, four stages at 1/4 to 1/32 of the image's size, overlapping patches, efficient
@@ -92,21 +88,8 @@ class SegFormer(BackboneNetwork):
     def __init__(
         self, input_channels: int, num_classes: int, backbone: str = "mit_b2", decoder_channels: int = 768
     ) -> None:
-        super().__init__()
-        self.model: Any = segmentation_models_pytorch("SegFormer").Segformer(
-            backbone,
-            encoder_weights=None,
-            decoder_segmentation_channels=decoder_channels,
-            in_channels=input_channels,
-            classes=num_classes,
-        )
-        head = self.model.segmentation_head
-        head[0] = segmentation_layer(head[0])
+        settings = {"decoder_segmentation_channels": decoder_channels}
+        super().__init__("SegFormer", "Segformer", backbone, input_channels, num_classes, **settings)
         for block in list(self.model.modules()):
             if isinstance(getattr(block, "attn", None), nn.Module):
                 block.attn = EfficientSelfAttention(block.attn)
-
-    def segment(self, image: Tensor) -> Tensor:
-        """Segment images of a size that 32 divides."""
-        logits: Tensor = self.model(image)
-        return logits

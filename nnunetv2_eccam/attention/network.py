@@ -1,26 +1,94 @@
-"""Which maps a network makes of a tile, and where their positions are in it.
+"""Looking into a network while it runs, by hooks that leave it as it was: its maps of a tile, and where they are in it.
 
 A position is drawn where its receptive field is centred. That depends on how a network shrinks its maps: of a stride
 of 2 with a 3x3 kernel, position i is centred at pixel 2i; of 2x2 pooling, at 2i + 0.5. Over the four halvings of the
 paper's network these come to 16i and 16i + 7.5, half a position of the bottleneck apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nnunetv2_eccam.architectures.padding import PadsToMultiple, padded_size
-from nnunetv2_eccam.attention.hooks import Call, hooked
+from nnunetv2_eccam.errors import UserError
 
 SHRINKING = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool2d, nn.AvgPool3d)
 """Modules that may make a map smaller, with a kernel, a stride and padding."""
 
 Places = tuple[tuple[float, ...], tuple[float, ...]]
 """The tile's voxels from one position of a map to the next, and the voxel of its first; both per axis."""
+
+
+class Call(NamedTuple):
+    """One call of a module, as a forward hook sees it: its positional arguments and what it returned."""
+
+    module: Any
+    inputs: tuple[Any, ...]
+    output: Any
+
+
+Read = Callable[[Call], Any]
+
+
+class _Enough(Exception):
+    """Everything that was asked for has been read; the rest of the network need not run."""
+
+
+@contextmanager
+def hooked(reads: Iterable[tuple[nn.Module, Read]]) -> Iterator[None]:
+    """Read modules at every call within the block; what a read returns replaces the output, unless it is None."""
+
+    def hook(read: Read, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        return read(Call(module, inputs, output))
+
+    handles = [module.register_forward_hook(partial(hook, read)) for module, read in reads]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record(network: nn.Module, tiles: Tensor, reads: Sequence[tuple[nn.Module, Read]]) -> list[Any]:
+    """Run a network on tiles, ``(B, C, *tile)``, read modules at their first call, then stop it; give what was read.
+
+    Raises:
+        UserError: the network did not call one of the modules.
+    """
+    kept: dict[int, Any] = {}
+
+    def keep(index: int, read: Read, call: Call) -> None:
+        kept.setdefault(index, read(call))
+        if len(kept) == len(reads):
+            raise _Enough
+
+    hooks = hooked((module, partial(keep, index, read)) for index, (module, read) in enumerate(reads))
+    with suppress(_Enough), torch.no_grad(), hooks:
+        network(tiles)
+    for index, (module, _) in enumerate(reads):
+        if index not in kept:
+            raise UserError(f"{type(network).__name__} does not call its {type(module).__name__} when it predicts")
+    return [kept[index] for index in range(len(reads))]
+
+
+def layer_named(network: nn.Module, name: str) -> nn.Module:
+    """Give the module of a network by its dotted name.
+
+    Raises:
+        UserError: there is none; the message lists those of the first two levels.
+    """
+    try:
+        return network.get_submodule(name)
+    except AttributeError:
+        known = [path for path, _ in network.named_modules() if path and path.count(".") < 2]
+        raise UserError(
+            f"{type(network).__name__} has no layer {name}; it has {', '.join(known)}, and what these contain"
+        ) from None
 
 
 class NetworkMaps:
