@@ -28,7 +28,7 @@ WINDOW_HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments; they are called as the fields of ``Overlay``."""
     add = parser.add_argument
-    add_option(parser, "-o", dest="target", required=True, metavar="FILE", help="the picture: .png, .svg, .pdf or .webp")
+    add_option(parser, "-o", dest="target", required=True, metavar="FILE", help="picture: .png, .svg, .pdf or .webp")
     add_option(parser, "-i", "--images", dest="images", metavar="PATH",
         help="folder of images, named CASE_0000.nii.gz, or one image")  # fmt: skip
     add_option(parser, "-d", help="data set in nnUNet_raw, by number or name: its imagesTs, and labelsTs if any")
