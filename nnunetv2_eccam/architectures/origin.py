@@ -29,7 +29,7 @@ BLOCKS = "n_blocks_per_stage"
 ONLY_AT_THE_START = frozenset({"branch_init"})
 """Arguments that say how weights begin: trained ones mean the same under any of them."""
 
-_LENGTH = re.compile(r"_\d+epochs?$")
+LENGTH = re.compile(r"_([1-9]\d*)epochs?$")
 """What a trainer's name ends with: the length of a training changes nothing about the network."""
 
 _SHOWN = 3
@@ -194,7 +194,7 @@ def _differences(found: Origin, here: Origin) -> list[str]:
 
 
 def _advice(found: Origin, here: Origin) -> str:
-    if found.trainer and _LENGTH.sub("", found.trainer) != _LENGTH.sub("", here.trainer):
+    if found.trainer and LENGTH.sub("", found.trainer) != LENGTH.sub("", here.trainer):
         return f"Use the trainer of the checkpoint, -tr {found.trainer}, or a checkpoint of {here.trainer}"
     if found.version != here.version:
         return (

@@ -53,10 +53,7 @@ class SpatialCorrelation(nn.Module):
         # runs in single precision at least; on a bottleneck's few positions that costs next to nothing.
         kept = torch.promote_types(features.dtype, torch.float32)
         with torch.autocast(features.device.type, enabled=False):
-            positions, gathered_from = (
-                as_sequence(tensor.to(kept), -(-tensor.shape[1] // _CHANNELS_OF_THE_KERNEL) * _CHANNELS_OF_THE_KERNEL)
-                for tensor in (features, values)
-            )
+            positions, gathered_from = (as_sequence(tensor.to(kept)) for tensor in (features, values))
             queries = positions * _tempering(positions.detach(), scale)
             gathered = F.scaled_dot_product_attention(queries, positions, gathered_from, scale=scale)
         gathered = gathered[:, 0, :, : values.shape[1]]
@@ -77,11 +74,13 @@ def _tempering(positions: Tensor, scale: float) -> Tensor:
     return factor
 
 
-def as_sequence(features: Tensor, width: int) -> Tensor:
+def as_sequence(features: Tensor, width: int | None = None) -> Tensor:
     """Give a map as ``(B, 1, N, width)`` in that memory order, with zeros for the missing channels.
 
-    For any other order, and on a GPU for other channels or for queries of another width than the values', torch falls
-    back to a kernel that holds S.
+    Without a width it is the next multiple of eight. For any other order, and on a GPU for other channels or for
+    queries of another width than the values', torch falls back to a kernel that holds S.
     """
     sequence = features.flatten(2).transpose(1, 2)
-    return F.pad(sequence, (0, width - sequence.shape[2])).contiguous().unsqueeze(1)
+    missing = -sequence.shape[2] % _CHANNELS_OF_THE_KERNEL if width is None else width - sequence.shape[2]
+    # Padding by nothing would be a further copy.
+    return (F.pad(sequence, (0, missing)) if missing else sequence).contiguous().unsqueeze(1)

@@ -6,17 +6,15 @@ Each is an ordinary class: importable from :mod:`nnunetv2_eccam.trainers`, pickl
 """
 
 import functools
-import re
 import sys
 from difflib import get_close_matches
 from typing import Any
 
 import nnunetv2_eccam
+from nnunetv2_eccam.architectures.origin import LENGTH
 from nnunetv2_eccam.systems import RECIPES, SYSTEMS
 from nnunetv2_eccam.trainers.eccam import nnUNetTrainerECCaM
 from nnunetv2_eccam.trainers.paper import nnUNetTrainerECCaMPaper
-
-_LENGTH = re.compile(r"_([1-9]\d*)epochs?$")
 
 _NAMED = {system.trainer_name(recipe): (recipe, system) for recipe in RECIPES for system in SYSTEMS}
 
@@ -30,9 +28,9 @@ def make_trainer(name: str) -> type[nnUNetTrainerECCaM] | None:
 
     It is found in ``nnunetv2_eccam.trainers`` under its name, so it can be pickled.
     """
-    length = _LENGTH.search(name)
+    length = LENGTH.search(name)
     epochs = int(length[1]) if length else None
-    recipe_name, system = _NAMED.get(_LENGTH.sub("", name), ("", None))
+    recipe_name, system = _NAMED.get(LENGTH.sub("", name), ("", None))
     if system is None or name != system.trainer_name(recipe_name, epochs):
         return None  # the latter for "_1epochs", "_5epoch"
     recipe: type[nnUNetTrainerECCaM] = nnUNetTrainerECCaMPaper if recipe_name == "paper" else nnUNetTrainerECCaM
