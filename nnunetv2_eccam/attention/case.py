@@ -17,7 +17,8 @@ from nibabel.orientations import apply_orientation, io_orientation, ornt_transfo
 from torch import Tensor, nn
 
 from nnunetv2_eccam.errors import UserError
-from nnunetv2_eccam.inference.trained_model import CHECKPOINT, checked_model
+from nnunetv2_eccam.inference.cases import case_from_array
+from nnunetv2_eccam.inference.trained_model import CHECKPOINT, load_predictor
 from nnunetv2_eccam.volumes import Volume, check_same_grid
 
 AS_STORED = np.array([[0, 1], [1, 1], [2, 1]], float)
@@ -64,15 +65,9 @@ class TrainedModel:
         self, folder: Path, fold: str = "0", checkpoint: str = CHECKPOINT, device: torch.device | str = "cpu",
         step_size: float = 0.5, progress: bool = False,
     ) -> None:  # fmt: skip
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
         self.folder, self.device, self.progress = folder, torch.device(device), progress
-        # nnU-Net comments on settings that do not matter here.
-        with checked_model(folder, (fold,), checkpoint), contextlib.redirect_stdout(io.StringIO()):
-            self._predictor: Any = nnUNetPredictor(
-                tile_step_size=step_size, device=self.device, allow_tqdm=progress, verbose=False
-            )
-            self._predictor.initialize_from_trained_model_folder(str(folder), (fold,), checkpoint)
+        settings = {"tile_step_size": step_size, "device": self.device, "allow_tqdm": progress}
+        self._predictor, _ = load_predictor(folder, (fold,), checkpoint, **settings)
         manager, described = self._predictor.configuration_manager, self._predictor.dataset_json
         if manager.previous_stage_name is not None:
             raise UserError(
@@ -124,7 +119,6 @@ class TrainedModel:
         """
         for image in images[1:]:
             check_same_grid(images[0], image, advice="resample the channels of a case to one grid")
-        plans, manager = self._predictor.plans_manager, self._predictor.configuration_manager
         turned = [image.to_ras() for image in images] if self._reorients else images
         array = np.concatenate([image.nnunet_array for image in turned]).astype(np.float32)
         path = images[0].path
@@ -135,10 +129,8 @@ class TrainedModel:
             )
         if not array.any():
             raise UserError(f"{path} is zero everywhere: nnU-Net crops to what is not zero, so nothing is left")
-        data, _, properties = manager.preprocessor_class(verbose=False).run_case_npy(
-            array, None, {"spacing": turned[0].nnunet_spacing}, plans, manager, self._predictor.dataset_json
-        )
-        return PreparedCase(torch.from_numpy(data), properties, self._turns(images[0]))
+        case = case_from_array(self._predictor, array, None, {"spacing": turned[0].nnunet_spacing})
+        return PreparedCase(*case, self._turns(images[0]))
 
     def restore(self, case: PreparedCase, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Bring maps of a case, (K, *grid), to the voxels of its file.

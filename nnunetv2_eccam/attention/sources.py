@@ -86,8 +86,8 @@ def _channel_weights(call: Call) -> Any:
 
 
 def _correlation(call: Call) -> Tensor:
-    features, scale = call.inputs[0], call.module.scale
-    return attended(features, features, features.shape[1] ** -0.5 if scale == "1/sqrt(C)" else float(scale))
+    features = call.inputs[0]
+    return attended(features, features, call.module.factor(features.shape[1]))
 
 
 def _position_attention(call: Call) -> Tensor:

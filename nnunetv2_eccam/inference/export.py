@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.inference.folding import folded
-from nnunetv2_eccam.inference.trained_model import CHECKPOINT, checked_model
+from nnunetv2_eccam.inference.trained_model import CHECKPOINT, load_predictor
 
 LARGEST_DIFFERENCE = 1e-3
 """Of a logit from PyTorch's, as a share of the largest logit: above it nothing is written. Single precision's own
@@ -50,13 +50,9 @@ def load_model(folder: Path, folds: Sequence[str] | None, checkpoint: str = CHEC
     Raises:
         UserError: see :func:`nnunetv2_eccam.inference.trained_model.checked_model`.
     """
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it comments on settings that do not matter here
-        predictor: Any = nnUNetPredictor(device=torch.device("cpu"))
-        with checked_model(folder, folds, checkpoint) as found:
-            predictor.initialize_from_trained_model_folder(str(folder), tuple(found), checkpoint)
+    predictor, found = load_predictor(folder, folds, checkpoint, device=torch.device("cpu"))
     configuration = predictor.configuration_manager
     channels = determine_num_input_channels(predictor.plans_manager, configuration, predictor.dataset_json)
     patch = [int(n) for n in configuration.patch_size]

@@ -1,9 +1,11 @@
-"""A trained model's folder, as nnU-Net writes it: found by its names, and checked before it is loaded."""
+"""A trained model's folder, as nnU-Net writes it: found by its names, checked, and loaded."""
 
+import io
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from nnunetv2_eccam.arguments import dataset_name
 from nnunetv2_eccam.errors import UserError
@@ -81,6 +83,26 @@ def checked_model(folder: Path, folds: Iterable[int | str] | None, checkpoint: s
         reason = reason if len(reason) <= LONGEST_REASON else reason[:LONGEST_REASON].rsplit(" ", 1)[0] + " ..."
         which = f"{checkpoint} of fold {', '.join(found)}"
         raise UserError(f"the model in {folder} ({which}) cannot be loaded: {reason}") from error
+
+
+def load_predictor(
+    folder: Path, folds: Iterable[int | str] | None, checkpoint: str = CHECKPOINT, **settings: Any
+) -> tuple[Any, list[str]]:
+    """Load folds of a model, those that are there if none are named, into nnU-Net's predictor with these settings.
+
+    Returns:
+        the predictor and the folds.
+
+    Raises:
+        UserError: see :func:`checked_model`.
+    """
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    with redirect_stdout(io.StringIO()):  # it comments on settings that do not matter here
+        predictor = nnUNetPredictor(**settings)
+        with checked_model(folder, folds, checkpoint) as found:
+            predictor.initialize_from_trained_model_folder(str(folder), tuple(found), checkpoint)
+    return predictor, found
 
 
 def check_device(name: str) -> None:
