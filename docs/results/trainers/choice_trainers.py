@@ -113,6 +113,18 @@ class nnUNetTrainerECCaM_40x50_hs(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_
     """EC-CaM-UNet as it is now, for 2000 steps."""
 
 
+class nnUNetTrainerECCaM_40x50_EC(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_EC_hesum):
+    """EC alone, for 2000 steps."""
+
+
+class nnUNetTrainerECCaM_40x50_CaM(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_CaM):
+    """CoAG-MuSFu alone, for 2000 steps."""
+
+
+class nnUNetTrainerECCaM_40x50_r(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_r_hs):
+    """EC-CaM-UNet as it is now, with the module added to its input, for 2000 steps."""
+
+
 class nnUNetTrainerECCaM_30x40_16r(nnUNetTrainerECCaM_30x40):
     """The module at 1/16 of the image, added to its input, for 1200 steps."""
 
