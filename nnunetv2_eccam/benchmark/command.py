@@ -159,7 +159,9 @@ def _check(spec: Spec, datasets: Mapping[str, Dataset]) -> dict[str, str]:
 
 def _options(spec: Spec, variables: dict[str, str]) -> list[str]:
     """Give Snakemake's options for where the jobs run."""
-    jobs = spec.run.jobs or len(variables.get("nnUNet_eccam_gpus", "").split(";"))
+    from nnunetv2_eccam.benchmark.checks import GPUS
+
+    jobs = spec.run.jobs or len(variables.get(GPUS, "").split(";"))
     if spec.run.engine == "slurm":
         # A training that needs more than its hours fails, and goes on in another job. squeue needs no accounting.
         more = ["--retries", "3", "--slurm-status-command", "squeue"]
