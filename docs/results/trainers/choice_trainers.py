@@ -125,6 +125,29 @@ class nnUNetTrainerECCaM_40x50_r(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_r
     """EC-CaM-UNet as it is now, with the module added to its input, for 2000 steps."""
 
 
+class nnUNetTrainerECCaM_40x50_r1(nnUNetTrainerECCaM_40x50_r):
+    """The same, with gains that begin at one: the module counts as much as its input from the first step."""
+
+    def initialize(self) -> None:
+        """Build the network, and set its gains."""
+        super().initialize()
+        for name, parameter in self.network.named_parameters():
+            if name.endswith(".gain"):
+                parameter.data.fill_(1)
+
+
+class nnUNetTrainerECCaM_30x40_EC(nnUNetTrainerECCaM_30x40):
+    """EC alone, for 1200 steps."""
+
+    network_switches = nnUNetTrainerECCaM_25x50_EC_hesum.network_switches
+
+
+class nnUNetTrainerECCaM_30x40_CaM(nnUNetTrainerECCaM_30x40):
+    """CoAG-MuSFu alone, for 1200 steps."""
+
+    network_switches = nnUNetTrainerECCaM_25x50_CaM.network_switches
+
+
 class nnUNetTrainerECCaM_30x40_16r(nnUNetTrainerECCaM_30x40):
     """The module at 1/16 of the image, added to its input, for 1200 steps."""
 
