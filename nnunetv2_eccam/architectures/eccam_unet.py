@@ -48,7 +48,7 @@ class ECCaMUNet(PadsToMultiple):
         norm_per_branch: the plan's norm in each EC branch (the paper), or one after their sum.
         branch_form: of EC with one norm after the sum, ``sum``, ``scale``, ``weight_norm`` or ``batch_norm``;
             see :class:`EnhancedConvolution`.
-        branch_init: of EC, ``he_sum`` or ``he_each``; None chooses by ``norm_per_branch``; see there.
+        branch_init: of EC, ``he_rate``, ``he_sum`` or ``he_each``; None chooses by ``norm_per_branch``; see there.
         channel_correlation: CC in CoAG-MuSFu.
         spatial_correlation: SC in CoAG-MuSFu.
         compared_attention: ``SE`` or ``CBAM`` instead of CC and SC (Table V), or None.

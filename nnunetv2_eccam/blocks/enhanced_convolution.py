@@ -32,8 +32,8 @@ from nnunetv2_eccam.blocks.recomputation import (
 BranchForm = Literal["sum", "scale", "weight_norm", "batch_norm"]
 BRANCH_FORMS: tuple[BranchForm, ...] = ("sum", "scale", "weight_norm", "batch_norm")
 
-BranchInit = Literal["he_each", "he_sum"]
-BRANCH_INITS: tuple[BranchInit, ...] = ("he_each", "he_sum")
+BranchInit = Literal["he_each", "he_sum", "he_rate"]
+BRANCH_INITS: tuple[BranchInit, ...] = ("he_each", "he_sum", "he_rate")
 
 RECOMPUTED_UP_TO = 128
 """Input channels up to which training computes a one-dimensional kernel's output anew rather than keep it: each
@@ -59,8 +59,11 @@ class EnhancedConvolution(nn.Module):
             and Kingma, 2016); or a batch norm, after which the plan's norm still follows the sum (``batch_norm``).
         branch_init: ``he_sum``: the sum begins as nnU-Net initialises a convolution, He's way: at each position
             the variance that He gives one kernel of this size is shared equally by the kernels that reach it, and
-            norms of branches begin with weights that keep these shares. ``he_each``: each kernel begins so, and
-            the sum cross-shaped, with seven times a corner's variance at the centre; behind one norm it then
+            norms of branches begin with weights that keep these shares. ``he_rate``: the same, with this variance
+            times the mean number of kernels that reach a position, 5/3 of 3x3. A step under SGD moves the sum
+            that many times as far as one kernel, and a norm behind the sum divides what it does by the sum's squared
+            length: so the sum learns at the rate of nnU-Net's kernel. ``he_each``: each kernel begins as nnU-Net's,
+            and the sum cross-shaped, with seven times a corner's variance at the centre; behind one norm it
             learns slowly at first (docs/concepts/decisions.md). None: ``he_each`` with ``norm_per_branch``, as the
             paper has it, else ``he_sum``.
 
@@ -119,10 +122,12 @@ class EnhancedConvolution(nn.Module):
     def begin(self) -> None:
         """Initialise what is no convolution's own; call it after the convolutions are initialised."""
         kernels = self._kernels()
-        if self.branch_init == "he_sum" and len(kernels) > 1:
+        if self.branch_init != "he_each" and len(kernels) > 1:
             # How many kernels reach each position, and so the share that each of them has of it.
             reach = sum_kernels([torch.ones_like(kernel[:1, :1]) for kernel in kernels])
             variance = 2 / (1 + 1e-2**2) / kernels[0][0].numel()  # He's, for a leaky ReLU of slope 0.01
+            if self.branch_init == "he_rate":
+                variance *= float(reach.mean())
             all_shares = [1 / centre_of(reach, kernel) for kernel in kernels]
             for kernel, shares in zip(kernels, all_shares, strict=True):
                 kernel.copy_(torch.randn_like(kernel) * (variance * shares).sqrt())

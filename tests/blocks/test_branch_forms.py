@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.helper import get_matching_batchnorm
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from naive_formulas import Convolutions, randomised
 from torch import nn
 from unet_plans import CONVS, INSTANCE_NORMS, small_arguments
 
 from nnunetv2_eccam.architectures.eccam_unet import ECCaMUNet
 from nnunetv2_eccam.blocks.convolution import LayerOps
-from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS, EnhancedConvolution
+from nnunetv2_eccam.blocks.enhanced_convolution import BRANCH_FORMS, BRANCH_INITS, EnhancedConvolution
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 CONVOLUTIONS = {2: F.conv2d, 3: F.conv3d}
@@ -72,12 +73,12 @@ def test_a_form_trains_as_its_branches_run_apart_and_is_one_convolution_at_infer
 
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("form", [*BRANCH_FORMS, "norm_per_branch"])
-def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimension):
+def test_the_sum_begins_as_nnunets_one_kernel_or_longer_or_as_a_cross(form, dimension):
     torch.manual_seed(0)
     batch_norm = get_matching_batchnorm(dimension=dimension)
     choice = {"norm_per_branch": True, "norm_op": batch_norm} if form == "norm_per_branch" else {"branch_form": form}
     by_position: dict[str, torch.Tensor] = {}
-    for init in ("he_sum", "he_each"):
+    for init in BRANCH_INITS:
         arguments = {**small_arguments(dimension, OPS[dimension].norm_op, [24, 64]), "n_conv_per_stage": 1, **choice}
         network = ECCaMUNet(1, 2, **arguments, dilations=[1], branch_init=init)
         network.apply(network.initialize)
@@ -93,8 +94,38 @@ def test_he_sum_begins_as_nnunets_one_kernel_and_he_each_as_a_cross(form, dimens
                 kernel = kernel + F.pad(conv.weight * scale.view(-1, *[1] * (dimension + 1)), around)
             kernel = kernel * math.sqrt(2 / (1 + 0.01**2))
         by_position[init] = kernel.detach().var((0, 1)) * 24 * 3**dimension * (1 + 0.01**2) / 2
-    torch.testing.assert_close(by_position["he_sum"], torch.ones([3] * dimension), rtol=0.2, atol=0)
+    ones = torch.ones([3] * dimension)
+    longer = 1 if norms else (3**dimension + dimension * 3) / 3**dimension  # a norm takes no notice of the length
+    torch.testing.assert_close(by_position["he_sum"], ones, rtol=0.2, atol=0)
+    torch.testing.assert_close(by_position["he_rate"], ones * longer, rtol=0.2, atol=0)
     assert by_position["he_each"][(1,) * dimension] > 3 * by_position["he_each"][(0,) * dimension]
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_he_rate_learns_at_the_rate_of_nnunets_convolution(dimension):
+    torch.manual_seed(0)
+    features = torch.randn(8, 24, *[12] * dimension)
+    target = torch.randn(8, 64, *[12] * dimension)
+
+    def rate(layer: nn.Module) -> float:
+        """How fast a step of SGD lowers the loss: the squared length of the kernels' gradient."""
+        output = F.instance_norm(layer(features))
+        kernels = [parameter for parameter in layer.parameters() if parameter.ndim > 1]
+        return sum(float(grad.square().sum()) for grad in torch.autograd.grad((output * target).sum(), kernels))
+
+    def block(init: str) -> EnhancedConvolution:
+        ops = LayerOps(CONVS[dimension], True, nn.Identity, nonlin=nn.Identity)
+        return EnhancedConvolution(24, 64, [3] * dimension, [1] * dimension, ops, branch_init=init)
+
+    layers = {init: block(init) for init in BRANCH_INITS} | {"plain": CONVS[dimension](24, 64, 3, padding=1)}
+    for layer in layers.values():
+        layer.apply(InitWeights_He(1e-2))
+        if isinstance(layer, EnhancedConvolution):
+            layer.begin()
+    found = {name: rate(layer) / rate(layers["plain"]) for name, layer in layers.items()}
+    assert found["he_rate"] == pytest.approx(1, rel=0.05)
+    assert found["he_sum"] == pytest.approx({2: 5 / 3, 3: 4 / 3}[dimension], rel=0.05)
+    assert found["he_each"] == pytest.approx({2: 5 / 9, 3: 1 / 3}[dimension], rel=0.05)
 
 
 @pytest.mark.parametrize("form", ["norm_per_branch", *BRANCH_FORMS])
@@ -131,7 +162,7 @@ def test_the_kernel_that_inference_keeps_follows_every_change(form):
 def test_an_unknown_or_a_doubled_form_is_refused():
     with pytest.raises(ValueError, match=r"branch_form must be one of sum, scale, weight_norm, batch_norm, got 'mean'"):
         block_of("mean")
-    with pytest.raises(ValueError, match="branch_init must be one of he_each, he_sum, got 'zero'"):
+    with pytest.raises(ValueError, match="branch_init must be one of he_each, he_sum, he_rate, got 'zero'"):
         block_of("sum", init="zero")
     with pytest.raises(ValueError, match="norm_per_branch is a form of its own"):
         EnhancedConvolution(1, 1, [3, 3], [1, 1], OPS[2], True, "scale")
