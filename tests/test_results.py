@@ -64,7 +64,7 @@ def test_the_annealed_trainers_end_at_a_small_step(name, trainer_folder, nnunet_
         assert type(trainer.network.bottleneck).__name__ == "Residual"
 
 
-@pytest.mark.parametrize("file", sorted(RESULTS.glob("predictions/*/*.zip")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*/*/*.zip")), ids=lambda file: file.stem)
 def test_a_file_of_predictions_is_named_for_its_trainer_and_holds_label_files_only(file, trainer_folder):
     trainer, plans = file.stem.split("__")
     assert find(trainer).__name__ == trainer

@@ -15,6 +15,7 @@ from annealed_trainers import (
 )
 
 HE_SUM = {"branch_init": "he_sum"}
+HE_RATE = {"branch_init": "he_rate"}
 SCALE = {"branch_form": "scale", **HE_SUM}
 NORM = {"branch_form": "batch_norm", **HE_SUM}
 RESIDUAL = {"attention_residual": True}
@@ -109,8 +110,26 @@ class nnUNetTrainerECCaM_30x40_hs(nnUNetTrainerECCaM_30x40):
     network_switches = HE_SUM
 
 
+class nnUNetTrainerECCaM_30x40_rate(nnUNetTrainerECCaM_30x40):
+    """The same, begun so that EC learns at nnU-Net's rate."""
+
+    network_switches = HE_RATE
+
+
+class nnUNetTrainerECCaM_30x40_r(nnUNetTrainerECCaM_30x40):
+    """EC-CaM-UNet as it is now, with the module added to its input, for 1200 steps."""
+
+    network_switches = {**HE_SUM, **RESIDUAL}
+
+
 class nnUNetTrainerECCaM_40x50_hs(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_hs):
     """EC-CaM-UNet as it is now, for 2000 steps."""
+
+
+class nnUNetTrainerECCaM_40x50_rate(nnUNetTrainerECCaM_40x50_hs):
+    """The same, begun so that EC learns at nnU-Net's rate."""
+
+    network_switches = HE_RATE
 
 
 class nnUNetTrainerECCaM_40x50_EC(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_EC_hesum):
