@@ -119,7 +119,7 @@ class nnUNetTrainerECCaM_30x40_rate(nnUNetTrainerECCaM_30x40):
 class nnUNetTrainerECCaM_30x40_r(nnUNetTrainerECCaM_30x40):
     """EC-CaM-UNet as it is now, with the module added to its input, for 1200 steps."""
 
-    network_switches = {**HE_SUM, **RESIDUAL}
+    network_switches = nnUNetTrainerECCaM_25x50_r_hs.network_switches
 
 
 class nnUNetTrainerECCaM_40x50_hs(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_hs):
