@@ -4,16 +4,16 @@ An error (UserError) is what would make training wrong; a warning is what a pers
 ``(x, y, z)``, as in the file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import written_whole
@@ -24,9 +24,6 @@ from nnunetv2_eccam.volumes.volume import by
 
 from .labels import relabelled
 from .model import Case, CaseResult, Conversion, Scan
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 ENDING = ".nii.gz"
 SERIES = "DICOM series"
@@ -119,8 +116,6 @@ def header_warnings(volume: Volume) -> list[str]:
 
 def bounding_box(voxels: NDArray[Any]) -> tuple[slice, ...] | None:
     """Give the smallest part of an array outside which all is zero; None if all is zero."""
-    from scipy.ndimage import find_objects
-
     found = find_objects((voxels != 0).T.view(np.int8))  # which goes along the last axis, as the file does along x
     return tuple(reversed(found[0])) if found else None
 

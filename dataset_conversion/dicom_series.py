@@ -4,23 +4,20 @@ SimpleITK stacks whatever files it is given. Nothing is resampled here: a series
 doubled or unevenly spaced is not a regular grid, and is refused with the files' names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.volumes import Volume
 from nnunetv2_eccam.volumes.geometry import LPS_TO_RAS
 
 from .cases import smallest_type
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 POSITION, ORIENTATION, PIXEL_SPACING = "0020|0032", "0020|0037", "0028|0030"
 INSTANCE, SERIES, PATIENT, MODALITY, TILT = "0020|0013", "0020|000e", "0010|0020", "0008|0060", "0018|1120"
@@ -63,8 +60,6 @@ def patient_of(path: Path) -> str:
 
 def _header(path: Path) -> Any:
     """Give SimpleITK's reader of a file, with the header read; None if GDCM does not read it."""
-    import SimpleITK as sitk
-
     sitk.ProcessObject.GlobalWarningDisplayOff()
     reader: Any = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
@@ -159,8 +154,6 @@ def _numbers(text: str, count: int) -> list[float]:
 
 def _voxels(slices: Sequence[Slice]) -> NDArray[Any]:
     """Read the pixels, rescaled to HU, ``(x, y, z)``."""
-    import SimpleITK as sitk
-
     planes = []
     for entry in slices:
         try:

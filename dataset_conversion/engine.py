@@ -10,6 +10,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import SimpleITK as sitk
+from tqdm import tqdm
+
 from nnunetv2_eccam.errors import UserError, words_of
 from nnunetv2_eccam.files import read_json
 
@@ -214,9 +217,6 @@ def run_cases(
     Reading, checking and compressing all let other threads run. When the consumer stops early, what is queued is
     dropped and what runs is waited for, so that nothing is written afterwards.
     """
-    import SimpleITK as sitk
-    from tqdm import tqdm
-
     workers = max(1, min(options.processes or min(8, os.cpu_count() or 1), len(cases)))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # one core for each case, as the user asked
     executor = ThreadPoolExecutor(workers)

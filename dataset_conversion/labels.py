@@ -1,16 +1,11 @@
 """The label policies: what becomes of an organ's parts, and what nnU-Net asks of labels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnunetv2_eccam.errors import UserError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 IGNORE = "ignore"
 """nnU-Net's name for voxels that nobody labelled; its value must be the highest."""

@@ -6,20 +6,16 @@ A wrong way may lie on soft tissue too (the liver, say), but hardly ever has the
 so that counts most. All cases vote, since the files of one release were made in one way.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnunetv2_eccam.errors import UserError
 
 from .cases import bounding_box
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SOFT_TISSUE = (-30.0, 200.0)
 """HU of an abdominal organ with its fat lobules, with and without contrast agent."""

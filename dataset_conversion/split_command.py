@@ -19,7 +19,6 @@ from pathlib import Path
 from nnunetv2_eccam.arguments import add_option, dataset_name
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json, write_json
-from nnunetv2_eccam.volumes import list_volumes
 
 Folds = list[dict[str, list[str]]]
 
@@ -55,6 +54,8 @@ def cases_of(folders: Sequence[Path]) -> list[str]:
     Raises:
         UserError: it has none.
     """
+    from nnunetv2_eccam.volumes import list_volumes
+
     for folder in folders:
         for labels in (folder / "labelsTr", folder / "gt_segmentations"):
             if labels.is_dir():

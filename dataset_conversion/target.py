@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import nnunet_folder, read_json, write_json
 
@@ -75,8 +77,6 @@ def growing(target: Path, key: dict[str, Any]) -> Iterator[Path]:
     Raises:
         UserError: another run holds it.
     """
-    from filelock import FileLock, Timeout
-
     folder = target.with_name(f".partial_{target.name}")
     state = folder / STATE
     state.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.inference.cases import case_from_array
@@ -138,8 +141,6 @@ class TrainedModel:
         Returns:
             ``(K, x, y, z)``; zero outside of what nnU-Net cropped to.
         """
-        from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
-
         noted, manager = case.properties, self._predictor.configuration_manager
         transpose = self._predictor.plans_manager.transpose_forward
         size, before = noted["shape_after_cropping_and_before_resampling"], noted["shape_before_cropping"]
@@ -155,8 +156,6 @@ class TrainedModel:
 
     def padded(self, data: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
         """Pad ``(C, *grid)`` to a tile's size at least, as nnU-Net does, and give where the data is in it."""
-        from acvl_utils.cropping_and_padding.padding import pad_nd_image
-
         padded, inner = pad_nd_image(data, self.patch_size, "constant", {"value": 0}, True, None)
         return padded, tuple(inner[1:])
 
@@ -167,8 +166,6 @@ class TrainedModel:
             Where a tile is (of a 2D model with a number for the slice), and the tile, ``(1, C, *tile)``, on the
             network's device.
         """
-        from tqdm import tqdm
-
         places = self._predictor._internal_get_sliding_window_slicers(tuple(data.shape[1:]))
         for place in tqdm(places, desc=self.title, unit="tile", disable=None if self.progress else True):
             yield place, data[place].unsqueeze(0).to(self.device)

@@ -1,13 +1,13 @@
 """What systems attend to, beside each other: heat maps over slices, as Fig. 6."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 
 from nnunetv2_eccam.overlay import colours
 from nnunetv2_eccam.overlay.page import LEGEND, PAGE_WIDTH_MM, Page, outline, show, write_above
@@ -15,9 +15,6 @@ from nnunetv2_eccam.overlay.rows import Labels, area_scores, choose_slices
 from nnunetv2_eccam.overlay.view import View
 from nnunetv2_eccam.overlay.window import shown_voxels
 from nnunetv2_eccam.volumes import Volume
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 COLOURS, BLUE, RED = "turbo", 0.1, 0.93
 """Blue to red, as Fig. 6, but with a lightness that does not jump: Mikhailov, "Turbo", Google AI blog, 2019. Its ends,
@@ -86,9 +83,6 @@ def draw(rows: HeatRows, case: str, per_slice: bool = True, width_mm: float = PA
 
     Each picture has its own range of values, or each column, over the slices that are drawn.
     """
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
     heat_colours = ListedColormap(colormaps[COLOURS](np.linspace(BLUE, RED, 256)))
     view, reference, heat = rows.view, rows.reference, rows.heat
     titles = ["image", *([] if reference is None else ["reference"]), *heat]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from nnunetv2_eccam.attention.case import TrainedModel
 from nnunetv2_eccam.attention.maps import attention_volumes, channel_weights, checked_label, find_maps
 from nnunetv2_eccam.attention.picture import HeatRows, draw
@@ -72,8 +74,6 @@ def _write_channels(
     options: Options, models: Sequence[LoadedSystem], images: Sequence[Volume], case: str
 ) -> Iterator[Path]:
     """Write a table for each module: each channel's mean weight over the tiles, and the lowest and highest tile's."""
-    import pandas as pd
-
     for name, model, _ in models:
         for path, weights in channel_weights(model, model.prepare(images), options.maps).items():
             target = options.output / f"{case}_channels_{_file_name(name)}_{path}.csv"

@@ -1,19 +1,18 @@
 """Score a folder of predictions against a folder of references, several cases at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
 
 from nnunetv2_eccam.errors import UserError, words_of
 from nnunetv2_eccam.evaluation.case_scores import Row, Scoring, score_case
 from nnunetv2_eccam.evaluation.score_files import SLICE_COLUMNS, VOLUME_COLUMNS, score_table
 from nnunetv2_eccam.volumes import list_volumes
-
-if TYPE_CHECKING:
-    import pandas
 
 Pair = tuple[str, Path, Path]
 """A case, its reference and its prediction."""
@@ -46,10 +45,6 @@ def score_folder(
         UserError: files are missing or left over, damaged, hold undeclared labels or are on another grid; the
             message names them. Nothing is scored in part.
     """
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-    from tqdm import tqdm
-
     if n_processes < 1:
         raise UserError(f"{n_processes} is not a number of processes; give 1 or more (-np)")
     pairs = pair_files(references, predictions, scoring.labels.file_ending, cases, chill)

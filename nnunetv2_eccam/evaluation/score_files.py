@@ -4,20 +4,17 @@ A value that is not defined is an empty field, and ``note`` says why. Numbers ar
 so that what is read is what was computed.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.evaluation.case_scores import Counts
 from nnunetv2_eccam.files import written_whole
-
-if TYPE_CHECKING:
-    import pandas
 
 _OVERLAP = ("tp", "fp", "fn", "dsc", "sensitivity", "precision")
 VOLUME_COLUMNS = (
@@ -32,8 +29,6 @@ WHOLE_NUMBERS = ("slice", "cases", "tp", "fp", "fn")
 
 def score_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pandas.DataFrame:
     """Make a table from rows: texts as objects, counts as whole numbers, the rest floats."""
-    import pandas
-
     return _typed(pandas.DataFrame(list(rows), columns=list(columns)))
 
 
@@ -109,8 +104,6 @@ def read_scores(source: Path, columns: Sequence[str]) -> pandas.DataFrame:
     Raises:
         UserError: the file is missing, or not such a table.
     """
-    import pandas
-
     try:
         # All as text first: of itself pandas takes a case named NA for a missing value, and 007 for seven.
         table = pandas.read_csv(source, dtype=object, keep_default_na=False)

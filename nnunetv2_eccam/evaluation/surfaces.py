@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from monai.metrics import get_mask_edges, get_surface_distance
 from scipy.ndimage import maximum_filter
 
 from nnunetv2_eccam.evaluation.case_scores import Mask
@@ -125,9 +127,6 @@ def _elements(first: Mask, second: Mask, mm: tuple[float, ...]) -> list[tuple[Ma
 
     Each array of places is one shorter than the mask along each axis; place i lies between voxels i and i + 1.
     """
-    import torch
-    from monai.metrics import get_mask_edges
-
     places: list[list[Mask]] = [[], []]
     areas: list[list[npt.NDArray[np.float64]]] = [[], []]
     step = max(1, SLAB_VOXELS * len(first) // first.size)
@@ -146,8 +145,6 @@ def _one_sided(
     """Measure those of a surface's elements that are known against the other surface's."""
     measured, distances = places & known, np.zeros(0)
     if measured.any():
-        from monai.metrics import get_surface_distance
-
         distances = np.asarray(get_surface_distance(measured, others, "euclidean", mm), np.float64)
     order = np.argsort(distances, kind="stable")
     return OneSided(distances[order], areas[measured[places]][order])

@@ -1,12 +1,12 @@
 """Rows of slices as a grid: the image, the reference and each system's result beside each other, as in Fig. 4."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.overlay import colours
@@ -14,10 +14,6 @@ from nnunetv2_eccam.overlay.cases import Overlay, find_files, is_computed_tomogr
 from nnunetv2_eccam.overlay.colours import Colour
 from nnunetv2_eccam.overlay.page import LEGEND, LETTER, Page, check_target, outline, save_figure, show, write_above
 from nnunetv2_eccam.overlay.rows import Labels, Row, rows_of_case
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["Overlay", "draw", "write_overlay"]
 
@@ -130,8 +126,6 @@ def _legend(
 
 
 def _draw_legend(page: Page, entries: Sequence[tuple[str, Colour]]) -> None:
-    from matplotlib.patches import Patch
-
     letters = page.figure.get_figwidth() * 72 / (LETTER * LEGEND)
     widths = [len(name) + ENTRY_ROOM for name, _ in entries]
     columns = len(entries) if sum(widths) <= letters else max(1, int(letters // max(widths)))

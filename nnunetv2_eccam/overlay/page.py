@@ -1,23 +1,23 @@
 """A page of panels, laid out by matplotlib: columns with a title, rows with a name, notes below, and its file."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.overlay.view import View
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MM_PER_INCH = 25.4
 PAGE_WIDTH_MM = 182.0
@@ -60,9 +60,6 @@ class Page:
     """
 
     def __init__(self, titles: Sequence[str], ratios: Sequence[float], width_mm: float, dpi: int) -> None:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-
         panel = min((width_mm / MM_PER_INCH - ROW_NAMES) / len(titles), WIDEST_PANEL)
         if panel < NARROWEST_PANEL:
             needed = math.ceil((len(titles) * NARROWEST_PANEL + ROW_NAMES) * MM_PER_INCH)
@@ -138,9 +135,6 @@ def mark_directions(panel: Axes, view: View, shape: Sequence[int], inches: float
 
     In a slice that is flat on the page, where it is so many inches wide, some would stand in the others' way.
     """
-    from matplotlib.patheffects import withStroke
-    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
-
     height = inches * shape[0] * view.aspect / shape[1]
     edge = [withStroke(linewidth=1.5, foreground="black")]
     places = [(0, 0.5, "left", "center"), (1, 0.5, "right", "center"),
@@ -184,8 +178,6 @@ def save_figure(draw: Callable[[], Figure], target: Path) -> None:
 
     matplotlib's defaults hold, whatever the user's own settings are (TeX would read names as its commands).
     """
-    import matplotlib
-
     ending = target.suffix.lower()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jinja2
+
 from nnunetv2_eccam.files import written_whole
 from nnunetv2_eccam.report.figures import Figure, case_figures, curve_figures
 from nnunetv2_eccam.report.measured import SUBSETS, Measured
@@ -95,8 +97,6 @@ def _page(measured: Measured, missing: list[Table], sections: list[Section]) -> 
     Jinja escapes every text. Figures are images, in which nothing runs. The page carries a content security policy
     by which browsers run this package's script alone, by its hash, and load nothing.
     """
-    import jinja2
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,

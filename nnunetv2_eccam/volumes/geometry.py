@@ -1,17 +1,14 @@
 """Where an image's voxels are in the patient, as SimpleITK, nnU-Net's reader, sees it."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from nnunetv2_eccam.errors import UserError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """DICOM and ITK count mm to the left and posterior, NIfTI to the right and anterior."""
@@ -34,8 +31,6 @@ def simpleitk_affine(path: Path) -> NDArray[np.float64]:
     Raises:
         UserError: SimpleITK does not read the file; the message says why, without its name.
     """
-    import SimpleITK as sitk
-
     sitk.ProcessObject.GlobalWarningDisplayOff()
     reader: Any = sitk.ImageFileReader()
     reader.SetFileName(str(path))

@@ -5,20 +5,17 @@ whatever is in memory (SimpleITK 2.5, tried); nibabel notices, but leaves gzip's
 So files are inflated here, to the last byte.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import nibabel
 import numpy as np
 from isal import isal_zlib  # inflates two to three times as fast as zlib
+from numpy.typing import NDArray
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import written_whole
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 GZIP = 31
 """zlib's window bits for the gzip format."""
@@ -76,8 +73,6 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed_header(path: Path, content: bytes) -> Any:
-    import nibabel
-
     second = content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
     kind: Any = nibabel.Nifti2Header if second else nibabel.Nifti1Header
     try:
@@ -104,8 +99,6 @@ def _parsed_header(path: Path, content: bytes) -> Any:
 
 def new_header(affine_ras: NDArray[np.float64]) -> Any:
     """Make a NIfTI header with a grid's affine (voxel x, y, z to mm, RAS), in sform and qform alike."""
-    import nibabel
-
     header = nibabel.Nifti1Header()
     header.set_data_shape((1, 1, 1))
     header.set_qform(affine_ras, code=1)
@@ -122,8 +115,6 @@ def write_nifti(target: Path, voxels: NDArray[Any], header: Any) -> None:
         voxels: ``(x, y, z)``; its dtype is the file's.
         header: where the grid is taken from; shape, dtype and scaling are set anew.
     """
-    import nibabel
-
     kind: Any = nibabel.Nifti1Image if header["sizeof_hdr"] == 348 else nibabel.Nifti2Image
     image = kind(voxels, None, header)
     image.header.set_data_dtype(voxels.dtype)

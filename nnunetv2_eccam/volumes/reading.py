@@ -5,8 +5,6 @@ nnU-Net's readers use, scikit-image and tifffile; all others by SimpleITK, which
 (tried) but not GIPL.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterator
@@ -14,9 +12,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
+from nibabel.orientations import io_orientation
+from numpy.typing import NDArray
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.files import read_json
@@ -24,9 +25,6 @@ from nnunetv2_eccam.volumes.geometry import affine_ras, simpleitk_affine
 from nnunetv2_eccam.volumes.listing import ENDINGS, ending_of, present_file
 from nnunetv2_eccam.volumes.nifti import read_nifti
 from nnunetv2_eccam.volumes.volume import Volume, by
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 ROUNDING = 1e-4
 """A label may be this far from a whole number: scaled and resampled files store 1.00000006."""
@@ -47,8 +45,6 @@ def read_volume(path: Path) -> Volume:
         UserError: the file is missing, no volume, damaged, truncated, or its header places it nowhere. The message
             is one line with the file and what to do.
     """
-    from nibabel.orientations import io_orientation
-
     present_file(path)
     ending = ending_of(path)
     if ending is None:
@@ -147,8 +143,6 @@ def _read_nifti(path: Path) -> Volume:
 
 
 def _read_by_simpleitk(path: Path, ending: str) -> Volume:
-    import SimpleITK as sitk
-
     sitk.ProcessObject.GlobalWarningDisplayOff()
     with _refused(path):
         image: Any = sitk.ReadImage(str(path))
@@ -178,7 +172,7 @@ def _read_photograph(path: Path, ending: str) -> Volume:
 
 
 def _picture(path: Path) -> tuple[NDArray[Any], bool]:
-    from skimage.io import imread
+    from skimage.io import imread  # slow to import
 
     with _refused(path):
         pixels = np.asarray(imread(path))
@@ -186,7 +180,7 @@ def _picture(path: Path) -> tuple[NDArray[Any], bool]:
 
 
 def _tiff(path: Path) -> tuple[NDArray[Any], bool]:
-    import tifffile
+    import tifffile  # slow to import
 
     # Of a truncated file, tifffile gives the pages that are left, and says so by a message only.
     said = BufferingHandler(1000)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from nibabel import aff2axcodes
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from numpy.typing import NDArray
 
 from nnunetv2_eccam.errors import UserError
 from nnunetv2_eccam.volumes.geometry import corner_distance
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,6 @@ class Volume:
     @property
     def orientation(self) -> str:
         """The direction in which each axis runs, in nibabel's letters: RAS is right, anterior, superior."""
-        from nibabel import aff2axcodes
-
         return "".join(aff2axcodes(self.affine))
 
     @property
@@ -87,8 +85,6 @@ class Volume:
 
     def to_ras(self) -> Volume:
         """Turn the axes to right, anterior, superior, by exchanging and flipping them; voxels stay what they are."""
-        from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
-
         turns = io_orientation(self.affine)
         affine = self.affine @ inv_ornt_aff(turns, self.shape)
         return replace(self, voxels=np.asarray(apply_orientation(self.voxels, turns)), affine=affine)
