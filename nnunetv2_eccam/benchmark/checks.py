@@ -1,9 +1,9 @@
 """What is looked up before trainings start: data sets and their splits, trainers by nnU-Net's own search, GPUs."""
 
 import contextlib
-import importlib
 import io
 import os
+import pydoc
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +160,8 @@ def check_trainers(names: Iterable[str]) -> None:
     """
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
+    from nnunetv2_eccam.architectures.compared.network import LibraryNetwork
+
     for name in dict.fromkeys(names):
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints where it searches
@@ -171,11 +173,10 @@ def check_trainers(names: Iterable[str]) -> None:
             ) from None
         except Exception as error:  # whatever a trainer's module raises when it is imported
             raise UserError(f"trainers: {name} cannot be imported: {type(error).__name__}: {error}") from error
-        network = getattr(getattr(trainer, "system", None), "network", "")
-        module = importlib.import_module(network.rpartition(".")[0]) if network else None
-        needed = getattr(module, "segmentation_models_pytorch", None)  # of DeepLabV3+ and SegFormer
-        if needed:
-            needed(name)
+        path = getattr(getattr(trainer, "system", None), "network", None)
+        network: Any = pydoc.locate(path) if path else object
+        if issubclass(network, LibraryNetwork):
+            network.library()
 
 
 def make_splits(datasets: Mapping[str, Dataset]) -> None:

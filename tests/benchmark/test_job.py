@@ -110,6 +110,15 @@ def test_trainers_that_nnunet_does_not_find_are_named():
         checks.check_trainers(["nnUNetTrainer", "nnUNetTrainerNobody"])
 
 
+@pytest.mark.parametrize("system", ["DeepLabV3Plus", "SegFormer"])
+def test_a_library_that_a_network_lacks_is_named_before_anything_is_trained(monkeypatch, system):
+    trainer = f"nnUNetTrainerECCaM_{system}"
+    checks.check_trainers([trainer])
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(UserError, match=r"needs segmentation-models-pytorch: pip install 'nnunetv2-eccam\[compared\]'"):
+        checks.check_trainers(["nnUNetTrainerECCaM", trainer])
+
+
 def test_a_device_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="no CUDA device that torch can use; run on the CPU with -device cpu"):

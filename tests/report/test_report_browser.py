@@ -17,6 +17,7 @@ FLAGS = (
 
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="there is no Chromium with its driver")
 
+
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     from selenium import webdriver

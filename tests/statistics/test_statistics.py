@@ -50,6 +50,7 @@ class TestSummarise:
             assert summarise(values, seed=4) == summarise(values, seed=4)
             assert summarise(values, seed=4)[2:4] != summarise(values, seed=5)[2:4]
 
+
 class TestPartsOfCases:
     """Slices of a volume, or slices of a patient."""
 

@@ -64,11 +64,11 @@ class DeepLabV3Plus(LibraryNetwork):
         UserError: segmentation_models_pytorch is not installed.
     """
 
+    title = "DeepLabV3+"
     reduction = OUTPUT_STRIDE
 
     def __init__(self, input_channels: int, num_classes: int, backbone: str = "resnet50") -> None:
         super().__init__(
-            "DeepLabV3+",
             "DeepLabV3Plus",
             backbone,
             input_channels,

@@ -84,7 +84,6 @@ class LibraryNetwork(BackboneNetwork):
     """A network of segmentation_models_pytorch, which few need and which is slow to import: so it is optional.
 
     Args:
-        title: as an error names the network.
         name: the library's class.
         backbone: its encoder.
         input_channels: channels of the image.
@@ -95,23 +94,32 @@ class LibraryNetwork(BackboneNetwork):
         UserError: segmentation_models_pytorch is not installed.
     """
 
-    def __init__(
-        self, title: str, name: str, backbone: str, input_channels: int, num_classes: int, **settings: Any
-    ) -> None:
+    title: ClassVar[str]
+    """As an error names the network."""
+
+    def __init__(self, name: str, backbone: str, input_channels: int, num_classes: int, **settings: Any) -> None:
         super().__init__()
-        try:
-            library = importlib.import_module(_MODULE)
-        except ModuleNotFoundError as error:
-            if error.name != _MODULE:
-                raise  # it is there, but something that it needs itself is not: that message says more
-            raise UserError(
-                f"{title} needs segmentation-models-pytorch: pip install 'nnunetv2-eccam[compared]'"
-            ) from error
-        self.model: Any = getattr(library, name)(
+        self.model: Any = getattr(self.library(), name)(
             backbone, encoder_weights=None, in_channels=input_channels, classes=num_classes, **settings
         )
         head = self.model.segmentation_head
         head[0] = segmentation_layer(head[0])
+
+    @classmethod
+    def library(cls) -> Any:
+        """Import segmentation_models_pytorch.
+
+        Raises:
+            UserError: it is not installed.
+        """
+        try:
+            return importlib.import_module(_MODULE)
+        except ModuleNotFoundError as error:
+            if error.name != _MODULE:
+                raise  # it is there, but something that it needs itself is not: that message says more
+            raise UserError(
+                f"{cls.title} needs segmentation-models-pytorch: pip install 'nnunetv2-eccam[compared]'"
+            ) from error
 
     def segment(self, image: Tensor) -> Tensor:
         """Segment images of a size that :attr:`reduction` divides."""

@@ -83,13 +83,14 @@ class SegFormer(LibraryNetwork):
         UserError: segmentation_models_pytorch is not installed.
     """
 
+    title = "SegFormer"
     reduction = 32
 
     def __init__(
         self, input_channels: int, num_classes: int, backbone: str = "mit_b2", decoder_channels: int = 768
     ) -> None:
         settings = {"decoder_segmentation_channels": decoder_channels}
-        super().__init__("SegFormer", "Segformer", backbone, input_channels, num_classes, **settings)
+        super().__init__("Segformer", backbone, input_channels, num_classes, **settings)
         for block in list(self.model.modules()):
             if isinstance(getattr(block, "attn", None), nn.Module):
                 block.attn = EfficientSelfAttention(block.attn)
