@@ -110,7 +110,9 @@ def _check_configuration(plans: DatasetPlans, name: str, trainer: str) -> None:
         )
     identifier = _field(plans, name, "data_identifier")
     data = plans.file.parent / str(identifier)
-    if identifier is None or not data.is_dir() or not any(data.iterdir()):
+    # Copied when all cases are preprocessed; what is validated is scored against it.
+    complete = (data.parent / "gt_segmentations").is_dir()
+    if identifier is None or not complete or not data.is_dir() or not any(data.iterdir()):
         own = plans.file.stem
         command = "plan_and_preprocess" if own == DEFAULT_PLANS else f"preprocess -plans_name {own}"
         raise UserError(

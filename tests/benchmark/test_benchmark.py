@@ -132,11 +132,18 @@ def test_what_does_not_exist_is_named_before_anything_starts(tiny, monkeypatch, 
     assert not (tiny.folder / "eccam_benchmark").exists()
 
 
-def test_a_test_label_without_an_image(tiny, monkeypatch, refused):
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("raw/{}/imagesTs/test_0_0000.nii.gz", "labels without an image"),
+        ("preprocessed/{}/gt_segmentations", "is not preprocessed for 2d"),  # as after an interrupted preprocessing
+    ],
+)
+def test_what_is_missing_is_named_before_anything_starts(tiny, monkeypatch, refused, what, said):
     for name, value in tiny.environment.items():
         monkeypatch.setenv(name, value)
-    image = tiny.folder / "raw" / NAME / "imagesTs" / "test_0_0000.nii.gz"
-    image.rename(image.with_suffix(".away"))
+    path = tiny.folder / what.format(NAME)
+    path.rename(path.with_suffix(".away"))
     error = refused("benchmark", "-d", "900", "-c", "2d", "-tr", "TinyA", "-f", "0", "--device", "cpu")
-    image.with_suffix(".away").rename(image)
-    assert "labels without an image" in error
+    path.with_suffix(".away").rename(path)
+    assert said in error
