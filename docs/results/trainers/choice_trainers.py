@@ -144,6 +144,12 @@ class nnUNetTrainerECCaM_40x50_r(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_r
     """EC-CaM-UNet as it is now, with the module added to its input, for 2000 steps."""
 
 
+class nnUNetTrainerECCaM_40x50_16r(nnUNetTrainerECCaM_40x50_hs):
+    """EC-CaM-UNet as it is now, with the module at 1/16 of the image, added to its input, for 2000 steps."""
+
+    network_switches = {**HE_SUM, **AT_16}
+
+
 class nnUNetTrainerECCaM_40x50_r1(nnUNetTrainerECCaM_40x50_r):
     """The same, with gains that begin at one: the module counts as much as its input from the first step."""
 
