@@ -1,7 +1,8 @@
-"""All figures that need a GPU, in one run of a few minutes: a table, and CSV, JSON and a log as it goes.
+r"""All figures that need a GPU, in one run of a few minutes: a table, and CSV, JSON and a log as it goes.
 
   make gpu                                     on a machine with CUDA, this repository and nnU-Net's packages
   python -m benchmarks.gpu --minutes 6 -o gpu_run
+  python -m benchmarks.gpu --only real --data Dataset082_NIHPancreas2D --by 'pancreas_(\d+)_\d+'   last row, real images
   python -m benchmarks.gpu --tiny --device cpu   each kind of row once, on anything: to know that the script works
 
 Every row is a network or command of this package beside nnU-Net's of the same plan, in the same process or in turn;
@@ -11,10 +12,13 @@ trace of the step is written beside the table.
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import os
+import signal
 import statistics
+import subprocess
 import sys
 import time
 import traceback
@@ -51,23 +55,32 @@ GOALS: dict[str, dict[str, float]] = {
 }
 """The goals of each kind of network, as ratios to nnU-Net's own of the same plan."""
 
-EPOCH_TRAINERS = """
+TRAINERS = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_eccam.trainers import nnUNetTrainerECCaM
 
-class nnUNetTrainer_epoch(nnUNetTrainer):
+class nnUNetTrainer_short(nnUNetTrainer):
+    length = SHORT
+
     def initialize(self):
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, ITERATIONS
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = self.length
         self.disable_checkpointing = True
         super().initialize()
+
+class nnUNetTrainer_epoch(nnUNetTrainer_short):
+    length = EPOCH
 
     def perform_actual_validation(self, save_probabilities=False):
         pass
 
+class nnUNetTrainerECCaM_short(nnUNetTrainer_short, nnUNetTrainerECCaM):
+    pass
+
 class nnUNetTrainerECCaM_epoch(nnUNetTrainer_epoch, nnUNetTrainerECCaM):
     pass
 """
-"""Trainers of one epoch and nothing else: whole validation cases and checkpoints would cost minutes of the GPU's."""
+"""Trainers of one epoch and nothing else, since whole validation cases and checkpoints would cost minutes of the GPU's;
+and of a short training with its validation."""
 
 Row = dict[str, Any]
 
@@ -245,41 +258,103 @@ def prediction_rows(run: Run, kind: str) -> Iterator[Row]:
 
 def training_rows(run: Run) -> Iterator[Row]:
     """One epoch of nnU-Net's own training of made-up slices: seconds a step, and what of it the GPU waits."""
-    base = run.folder / "training"
-    workers = "0" if run.device.type == "cpu" else str(min(12, os.cpu_count() or 1))
-    environment = {**os.environ, "nnUNet_n_proc_DA": workers, "nnUNet_compile": "f" if run.tiny else "t"}
-    for name in ("raw", "preprocessed", "results"):
-        (base / name).mkdir(parents=True, exist_ok=True)
-        environment[f"nnUNet_{name}"] = str(base / name)
     size = 32 if run.tiny else 512
-    _write_training_data(base / "raw" / "Dataset999_MadeUp", size)
-    api = "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry as e; e()"
-    processes = "1" if run.tiny else "4"
-    planning = [sys.executable, "-c", api, "-d", "999", "-c", "2d", "-np", processes, "-npfp", processes]
-    command_usage(planning, {**environment, "nnUNet_n_proc_DA": "1"})
-    file = base / "preprocessed" / "Dataset999_MadeUp" / "nnUNetPlans.json"
-    plans = json.loads(file.read_text(encoding="utf-8"))
-    trainers = ("nnUNetTrainerECCaM_epoch", "nnUNetTrainer_epoch")
-    source = EPOCH_TRAINERS.replace("ITERATIONS", "4, 1" if run.tiny else "250, 50")
-    (base / "epoch_trainers.py").write_text(source, encoding="utf-8")
-    environment["nnUNet_extTrainer"] = str(base)
-    if run.tiny:
-        plans["configurations"]["2d"]["batch_size"] = 2
-        network = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
-        network["features_per_stage"] = [4] * network["n_stages"]
-        file.write_text(json.dumps(plans), encoding="utf-8")
-    train = "from nnunetv2.run.run_training import run_training_entry as e; e()"
+    made_up = run.folder / "made up" / "Dataset999_MadeUp"
+    _write_training_data(made_up, size)
+    base, environment = _planned(run, made_up)
     seconds = []
-    for trainer in trainers:
-        words = ["999", "2d", "0", "-tr", trainer, "-device", run.device.type]
-        command_usage([sys.executable, "-c", train, *words], environment)
-        *_, log = sorted(
-            (base / "results" / "Dataset999_MadeUp" / f"{trainer}__nnUNetPlans__2d" / "fold_0").glob("*log*.txt")
-        )
+    for trainer in ("nnUNetTrainerECCaM_epoch", "nnUNetTrainer_epoch"):
+        command_usage(_training(run, made_up.name, "2d", trainer), environment)
+        *_, log = sorted(_fold(base, made_up.name, "2d", trainer).glob("*log*.txt"))
         (line,) = [line for line in log.read_text().splitlines() if "Epoch time" in line]
         seconds.append(float(line.split("Epoch time:")[1].split()[0]))
+    plans = json.loads((base / "preprocessed" / made_up.name / "nnUNetPlans.json").read_text(encoding="utf-8"))
     batch = plans["configurations"]["2d"]["batch_size"]
     yield _pair(f"nnU-Net's first epoch, {size}x{size}, batch {batch}", seconds, "s", seconds[0] / seconds[1])
+
+
+def real_rows(run: Run, data: Path, by: str | None) -> Iterator[Row]:
+    """Dice of fold 0 after short trainings of real slices at full size, all at once; they end with the run's time.
+
+    Args:
+        run: the run.
+        data: a data set of 2D images in nnU-Net's raw layout.
+        by: groups its cases to folds, as ``nnUNetv2_eccam splits --by`` takes it.
+    """
+    base, environment = _planned(run, data)
+    ours = [sys.executable, "-m", "nnunetv2_eccam"]
+    if by:  # not beside the raw images, which are the user's
+        words = [*ours, "splits", "-d", data.name, "--by", by, "--overwrite"]
+        command_usage(words, {**environment, "nnUNet_raw": ""})
+    command_usage([*ours, "plans", "-d", data.name, "paper_tcia_pancreas"], environment)
+    epochs, paper = ("1epoch", "2d") if run.tiny else ("10epochs", "2d_eccam_paper")
+    recipes = {
+        "the paper's recipe": (paper, f"nnUNetTrainerECCaMPaper_{epochs}", f"nnUNetTrainerECCaMPaper_UNet_{epochs}"),
+        "nnU-Net's recipe": ("2d", "nnUNetTrainerECCaM_short", "nnUNetTrainer_short"),
+    }
+    if run.tiny:
+        del recipes["nnU-Net's recipe"]  # which the row before has trained
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for configuration, *trainers in recipes.values():
+            for trainer in trainers:
+                words = _training(run, data.name, configuration, trainer)
+                with (base / f"{trainer}.txt").open("wb") as log:
+                    started.append(subprocess.Popen(
+                        words, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                    ))  # fmt: skip
+        for process in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, run.until - time.monotonic()))
+    finally:
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):  # it and its workers have ended
+                os.killpg(process.pid, signal.SIGKILL)
+    for name, (configuration, *trainers) in recipes.items():
+        files = [_fold(base, data.name, configuration, each) / "validation" / "summary.json" for each in trainers]
+        scores = [json.loads(file.read_text())["foreground_mean"]["Dice"] if file.is_file() else "" for file in files]
+        late = ", ".join(trainer for trainer, score in zip(trainers, scores, strict=True) if score == "")
+        note = f"did not end: {late}; see {base}" if late else ", ".join(trainers)
+        yield {"what": f"{data.name}, {name}", "ours": scores[0], "nnunet": scores[1], "unit": "Dice", "note": note}
+
+
+def _planned(run: Run, data: Path) -> tuple[Path, dict[str, str]]:
+    """Plan and preprocess a raw data set in a folder of the run; give this, and what nnU-Net's commands need."""
+    base = run.folder / f"training {data.name}"
+    workers = "0" if run.device.type == "cpu" else str(min(12, os.cpu_count() or 1))
+    environment = {**os.environ, "nnUNet_compile": "f" if run.tiny else "t", "nnUNet_extTrainer": str(base)}
+    for part in ("raw", "preprocessed", "results"):
+        (base / part).mkdir(parents=True, exist_ok=True)
+        environment[f"nnUNet_{part}"] = str(base / part)
+    file = base / "preprocessed" / data.name / "nnUNetPlans.json"
+    if not file.is_file():
+        (base / "raw" / data.name).symlink_to(data.absolute())
+        entry = "plan_and_preprocess_entry"
+        api = f"from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import {entry}; {entry}()"
+        processes, number = "1" if run.tiny else "4", str(int(data.name[len("Dataset") :][:3]))
+        planning = [sys.executable, "-c", api, "-d", number, "-c", "2d", "-np", processes, "-npfp", processes]
+        command_usage(planning, {**environment, "nnUNet_n_proc_DA": "1"})
+        lengths = {"EPOCH": "1, 4, 1" if run.tiny else "1, 250, 50", "SHORT": "20, 50, 5"}
+        source = TRAINERS
+        for name, length in lengths.items():
+            source = source.replace(name, length)
+        (base / "short_trainers.py").write_text(source, encoding="utf-8")
+        if run.tiny:
+            plans = json.loads(file.read_text(encoding="utf-8"))
+            plans["configurations"]["2d"]["batch_size"] = 2
+            network = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
+            network["features_per_stage"] = [4] * network["n_stages"]
+            file.write_text(json.dumps(plans), encoding="utf-8")
+    return base, {**environment, "nnUNet_n_proc_DA": workers}
+
+
+def _training(run: Run, dataset: str, configuration: str, trainer: str) -> list[str]:
+    train = "from nnunetv2.run.run_training import run_training_entry as e; e()"
+    return [sys.executable, "-c", train, dataset, configuration, "0", "-tr", trainer, "-device", run.device.type]
+
+
+def _fold(base: Path, dataset: str, configuration: str, trainer: str) -> Path:
+    return base / "results" / dataset / f"{trainer}__nnUNetPlans__{configuration}" / "fold_0"
 
 
 def _write_training_data(folder: Path, size: int) -> None:
@@ -307,6 +382,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=6, help="no row begins later (default: %(default)s)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small networks and data")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="2D images in nnU-Net's raw layout, to train on")
+    parser.add_argument("--by", metavar="PATTERN", help="their groups, as nnUNetv2_eccam splits takes it")
     parser.add_argument("--only", metavar="TEXT", default="", help="rows whose name has this in it")
     arguments = parser.parse_args(argv)
     run = Run(arguments.o, arguments.device, arguments.tiny, arguments.minutes)
@@ -332,6 +409,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(run.plans[plan].patch) == 2:  # the paper's recipe has no 3D
             add(plan, "paper", False)
         add(plan, "residual", False)
+    if data := run.folder / "made up" / "Dataset999_MadeUp" if arguments.tiny else arguments.data:
+        rows.append(("training of real images", partial(real_rows, run, data, arguments.by)))
     if arguments.tiny:  # each kind of row once, compiled or not
         left_out = (f"compiled paper, {first}", f"compiled residual, {first}", f"compiled practical, {others[-1]}")
         rows = [(name, job) for name, job in rows if name not in (*left_out, "prediction of volumes")]
