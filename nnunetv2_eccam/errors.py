@@ -12,5 +12,6 @@ class UserError(ValueError):
 def words_of(error: UserError | OSError) -> str:
     """Say in one line what is wrong: of the system's errors the file and the reason, without a number."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        reason = "a file is there; give a folder" if isinstance(error, FileExistsError) else error.strerror
+        return f"{error.filename}: {reason}" if error.filename else reason
     return str(error)

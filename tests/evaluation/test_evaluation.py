@@ -453,6 +453,7 @@ class TestCommand:
             (["--seed", "-1"], "--seed -1 will not do"),
             (["-pfile", "nowhere.json"], "nowhere.json does not exist"),
             (["--cases", "z"], "z.nii.gz missing"),
+            (["-o", __file__], "test_evaluation.py: a file is there; give a folder"),
         ],
     )
     def test_mistakes_are_one_message(self, folders, refused, words, message):
