@@ -122,6 +122,10 @@ class nnUNetTrainerECCaM_30x40_r(nnUNetTrainerECCaM_30x40):
     network_switches = nnUNetTrainerECCaM_25x50_r_hs.network_switches
 
 
+class nnUNetTrainer_40x50_lr2(nnUNetTrainer_25x50_lr2, nnUNetTrainer_40x50):
+    """nnU-Net's own network at twice its learning rate, for 2000 steps."""
+
+
 class nnUNetTrainerECCaM_40x50_hs(nnUNetTrainer_40x50, nnUNetTrainerECCaM_25x50_hs):
     """EC-CaM-UNet as it is now, for 2000 steps."""
 
