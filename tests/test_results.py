@@ -9,6 +9,8 @@ import yaml
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
 from small_training import make_trainer
 
+from nnunetv2_eccam.benchmark.spec import read_spec
+
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SPECS = sorted(RESULTS.glob("*.yaml"))
 
@@ -19,21 +21,17 @@ def trainer_folder(monkeypatch):
     monkeypatch.setenv("nnUNet_extTrainer", str(RESULTS / "trainers"))
 
 
-def systems(spec):
-    """Trainer and configuration of each system of a specification."""
-    (default,) = spec["configurations"]
-    for system in spec["trainers"]:
-        words = {"trainer": system} if isinstance(system, str) else system
-        yield words["trainer"], words.get("configuration", default)
+def specification(file):
+    return read_spec(yaml.safe_load(file.read_text()), file.name)
 
 
 @pytest.mark.parametrize("file", SPECS, ids=lambda file: file.stem)
 def test_every_trainer_is_found_and_every_configuration_is_there(file, trainer_folder):
     files = [*RESULTS.glob("*_plans.json"), RESULTS.parents[1] / "plans_overrides" / "trial.json"]
     added = {name for plans in files for name in json.loads(plans.read_text())["configurations"]}
-    for trainer, configuration in systems(yaml.safe_load(file.read_text())):
-        assert find(trainer).__name__ == trainer
-        assert configuration in added
+    for system in specification(file).trainers:
+        assert find(system.trainer).__name__ == system.trainer
+        assert system.configuration in added
 
 
 @pytest.mark.parametrize(
@@ -68,9 +66,9 @@ def test_the_annealed_trainers_end_at_a_small_step(name, trainer_folder, nnunet_
 def test_a_file_of_predictions_is_named_for_its_trainer_and_holds_label_files_only(file, trainer_folder):
     trainer, plans = file.stem.split("__")
     assert find(trainer).__name__ == trainer
-    specs = [yaml.safe_load(spec.read_text()) for spec in SPECS]
-    compared = [spec for spec in specs if trainer in dict(systems(spec))]
-    assert (file.parent.name, plans) in {(*spec["datasets"], spec.get("plans", "nnUNetPlans")) for spec in compared}
+    compared = map(specification, SPECS)
+    known = {(*spec.datasets, each.plans) for spec in compared for each in spec.trainers if each.trainer == trainer}
+    assert (file.parent.name, plans) in known
     with zipfile.ZipFile(file) as archive:
         assert archive.testzip() is None
         names = archive.namelist()

@@ -105,7 +105,7 @@ def test_no_download_and_options_out_of_range_are_refused_before_anything_is_wri
 def test_a_work_folder_of_somebody_elses_or_that_cannot_be_is_refused_and_left_alone(tmp_path, refused):
     (tmp_path / "precious").touch()
     for folder, said in (
-        (tmp_path, "is not empty and not a work folder"), (tmp_path / "precious", "File exists"),
+        (tmp_path, "is not empty and not a work folder"), (tmp_path / "precious", "a file is there"),
         (tmp_path / "precious" / "below", "Not a directory"),
     ):  # fmt: skip
         line = refused("demo", "-o", folder)
