@@ -334,10 +334,7 @@ def _planned(run: Run, data: Path) -> tuple[Path, dict[str, str]]:
         processes, number = "1" if run.tiny else "4", str(int(data.name[len("Dataset") :][:3]))
         planning = [sys.executable, "-c", api, "-d", number, "-c", "2d", "-np", processes, "-npfp", processes]
         command_usage(planning, {**environment, "nnUNet_n_proc_DA": "1"})
-        lengths = {"EPOCH": "1, 4, 1" if run.tiny else "1, 250, 50", "SHORT": "20, 50, 5"}
-        source = TRAINERS
-        for name, length in lengths.items():
-            source = source.replace(name, length)
+        source = TRAINERS.replace("EPOCH", "1, 4, 1" if run.tiny else "1, 250, 50").replace("SHORT", "20, 50, 5")
         (base / "short_trainers.py").write_text(source, encoding="utf-8")
         if run.tiny:
             plans = json.loads(file.read_text(encoding="utf-8"))
